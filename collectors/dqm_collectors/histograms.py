@@ -33,7 +33,7 @@ AXES = ("x", "y")
 """Features, unless they are named."""
 
 MOST_RESETS = 3
-"""After so many consecutive resets the histogram counts as one that does not accumulate."""
+"""Consecutive resets after which the histogram counts as one that does not accumulate."""
 
 BEAT_SECONDS = 1.0
 """Longest sleep: after it the collector learns that the source works, and may end."""
@@ -301,7 +301,8 @@ class _Stream:
         moment : float or None
             When it was written, Unix seconds; None if it has no time.
         """
-        before, since = self._last, self._time
+        before = self._last
+        since = self._time
         self._check(state, before)
         self._last = state
         self._time = moment

@@ -119,7 +119,8 @@ class ReplayCollector:
 
     def _pieces(self, block: Block, path: Path) -> Iterator[Block]:
         """Cut a block into pieces of about `PACED_SECONDS`, if there is a rate or a speed."""
-        rate, speed = self.options.rate_hz, self.options.speed
+        rate = self.options.rate_hz
+        speed = self.options.speed
         if speed is not None and block.times is None:
             raise FileError(f"no column {TIME!r}", where=str(path), fix="speed requires it; rate_hz does not")
         first = 0

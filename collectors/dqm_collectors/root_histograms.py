@@ -135,7 +135,9 @@ def read_histograms(path: Path, names: Sequence[str]) -> HistogramFile:
 def parse_histograms(rows: pa.Table, path: Path, names: Sequence[str]) -> HistogramFile:
     """Check what `root_process.write_histograms` wrote of a file."""
     known: list[str] = json.loads(rows.schema.metadata[b"known"])
-    found, problems, missing = {}, {}, {}
+    found = {}
+    problems = {}
+    missing = {}
     for row in rows.to_pylist():
         where = f"{path}, histogram {row['name']!r}"
         try:

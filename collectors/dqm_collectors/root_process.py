@@ -45,7 +45,7 @@ MOST_VALUES = 2**22
 """Most values of numbers that are read together if baskets are large."""
 
 MOST_BINS = 100_000
-"""Most bins of a histogram, under- and overflow included: a window has so many rows at most."""
+"""Most bins of a histogram, under- and overflow included: a window has at most this number of rows."""
 
 _HISTOGRAM = re.compile(r"TH[123][CSIFDL]|TProfile(?:2D|3D)?|TH2Poly")
 _LIST = re.compile(

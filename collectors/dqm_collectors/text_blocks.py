@@ -116,7 +116,7 @@ class ReadableBytes(Protocol):
     """A source of bytes."""
 
     def read(self, n_bytes: int, /) -> bytes:
-        """Read at most so many bytes; nothing at the end."""
+        """Read bytes, at most this number; nothing at the end."""
 
 
 def parse_csv(

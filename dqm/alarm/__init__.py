@@ -59,14 +59,7 @@ from dqm.alarm.quality import (
 from dqm.alarm.quality_ceiling import QualityCeiling
 from dqm.alarm.rolling_reference import RollingAlarmState, RollingReference
 from dqm.alarm.rules import Rules, StreamRules, Timing, alarm_rules
-from dqm.alarm.run_borders import (
-    Activity,
-    belongs_to,
-    describe_run,
-    follow_run,
-    is_idle,
-    is_overdue,
-)
+from dqm.alarm.run_borders import Activity, belongs_to, describe_run, follow_run, is_idle
 from dqm.alarm.run_summary import RunStatistics, means, summarise_run
 from dqm.alarm.run_trend import MOST_BEFORE, StreamTrend, follow_runs, runs_to_read
 from dqm.alarm.sign_off import (
@@ -181,7 +174,6 @@ __all__ = [
     "grade",
     "group_alarms",
     "is_idle",
-    "is_overdue",
     "may_sign",
     "means",
     "needs_response",

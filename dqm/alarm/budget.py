@@ -260,7 +260,7 @@ def drift_limit(
     reference_z: float = REFERENCE_Z,
     largest_z: float = LARGEST_Z,
 ) -> float:
-    """Where the sum of significances must alarm to do so once in so many healthy windows.
+    """Where the sum of significances must alarm to do so once in `windows` healthy windows.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ SOON = 60
 """By this window of a run half of what can be staked on the start of a fault has been."""
 
 CAUTION = 2.0
-"""So many sigmas may null table and reference be wrong by before a bet is no longer fair."""
+"""Error of the null table and the reference, in sigmas, up to which a bet is fair."""
 
 
 def _log_mean(bet: float) -> float:

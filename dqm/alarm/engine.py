@@ -209,7 +209,8 @@ class AlarmEngine:
         stream = self._streams.get(record.stream)
         if stream is None or follow_run(stream.run, record) is not record:
             return []
-        was_idle, stream.run = stream.is_idle, record
+        was_idle = stream.is_idle
+        stream.run = record
         if stream.is_idle:
             stream.stored.history.end()
             stream.idle_since = stream.idle_since if was_idle else now
@@ -360,7 +361,8 @@ class AlarmEngine:
                 f"stream {command.stream!r} has no rolling reference",
                 fix="Name a stream with [streams.rolling] in the configuration",
             )
-        cause, before = command.cause, stream.stored.alarms[command.cause]
+        cause = command.cause
+        before = stream.stored.alarms[command.cause]
         if before.state in RAISED:
             seen = Acknowledgement(action.user, command.comment, now)
             stream.stored.alarms[cause] = transitions.acknowledge(before, seen)
@@ -396,7 +398,8 @@ class AlarmEngine:
         return command.before is None or raised <= command.before
 
     def _add_mask(self, command: AddMask, action: _Action, now: float) -> list[AlarmChange]:
-        identifier, until = command.identifier, command.until
+        identifier = command.identifier
+        until = command.until
         if identifier in self._masks:
             raise InputError(f"there is a mask {identifier!r} already", fix="Choose another identifier")
         if until is not None and until <= now:
@@ -470,7 +473,8 @@ class AlarmEngine:
 
     def _inputs(self, stream: StreamAlarms, now: float) -> dict[Cause, AlarmInputs]:
         """Collect the inputs of each alarm of a stream."""
-        history, rules = stream.stored.history, stream.rules
+        history = stream.stored.history
+        rules = stream.rules
         texts = history.describe(self._rules, rules, self.thresholds)
         mask = next((m.identifier for m in stream.masks if applies(m, history.run_type, now)), "")
         unwatched = {

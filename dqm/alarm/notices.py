@@ -118,7 +118,7 @@ class NoticeRule:
             and (not self.causes or alarm.cause in self.causes)
         )
 
-    def listens(self, at: time) -> bool:
+    def covers(self, at: time) -> bool:
         """Tell whether this time of the day is one of its hours."""
         return not self.hours or any(_is_between(at, *span) for span in self.hours)
 
@@ -141,10 +141,10 @@ class NoticeRules:
     timezone: ZoneInfo
     remind_seconds: float | None = None
 
-    def listens(self, alarm: Alarm, moment: float) -> bool:
+    def wants(self, alarm: Alarm, moment: float) -> bool:
         """Tell whether the target gets this alarm at this moment, Unix seconds."""
         at = datetime.fromtimestamp(moment, self.timezone).time()
-        return any(rule.concerns(alarm) and rule.listens(at) for rule in self.rules)
+        return any(rule.concerns(alarm) and rule.covers(at) for rule in self.rules)
 
     def concerns(self, alarm: Alarm) -> bool:
         """Tell whether the target gets this alarm at any hour."""
@@ -229,10 +229,10 @@ def _kind_of(
     alarm: Alarm, known: LastNotice | None, since: float, rules: NoticeRules, now: float
 ) -> NoticeKind | None:
     if known is not None and known.is_open and not rules.concerns(alarm):
-        is_heard = True  # the rules have changed: a target that was told must be told the end
+        is_wanted = True  # the rules have changed: a target that was told must be told the end
     else:
-        is_heard = rules.listens(alarm, now)
-    if not is_heard:
+        is_wanted = rules.wants(alarm, now)
+    if not is_wanted:
         return None
     if alarm.state in RAISED:
         return _kind_of_raised(alarm, known, rules, now)
@@ -240,7 +240,7 @@ def _kind_of(
         return NoticeKind.ENDED
     raised_at = alarm.raised_at
     is_new = raised_at is not None and raised_at >= since and (known is None or known.raised_at != raised_at)
-    if is_new and raised_at is not None and rules.listens(alarm, raised_at):
+    if is_new and raised_at is not None and rules.wants(alarm, raised_at):
         return NoticeKind.MISSED
     return None
 

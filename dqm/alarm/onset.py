@@ -130,7 +130,9 @@ def describe_between(
         Run and number of the most probable window, and of the ends of its interval; a number is None if only
         the run is known.
     """
-    (run, _), (first_run, first), (last_run, last) = place, low, high
+    run, _ = place
+    first_run, first = low
+    last_run, last = high
     if first_run == last_run:
         if first is None or last is None:
             return f"since run {first_run}"

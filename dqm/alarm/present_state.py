@@ -11,7 +11,8 @@ window of an earlier run                  as before: it says nothing of the pres
 another run begins                        nothing until its first window: quality and numbers belong to a run
 run ends, or goes on after its end        nothing until the next window
 no window for too long                    nothing until the next window of the present run
-daemon starts again                       what its last windows say, if they are not older than that
+daemon starts again                       what its last windows say, if they are not older than that and the
+                                          stream was not silent; nothing until the next window otherwise
 alarm whose condition holds               no better quality than the alarm allows; no numbers beside ``Null``
 ========================================  ==================================================================
 """
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dqm.alarm.quality_ceiling import QualityCeiling
-from dqm.alarm.run_borders import belongs_to, describe_run, follow_run, is_idle
+from dqm.alarm.run_borders import belongs_to, describe_run, follow_run, is_idle, is_overdue
 from dqm.events import Quality, RunRecord, Verdict
 
 __all__ = ["NEVER_SEEN", "PresentState"]
@@ -99,11 +100,37 @@ class PresentState:
             since=self.since if goes_on else verdict.judged_at,
         )
 
+    def recall(
+        self, verdicts: Sequence[Verdict], now: float, stale_seconds: float, silence: str = ""
+    ) -> PresentState:
+        """Give the state after windows from before the daemon started.
+
+        An old window says nothing of now, also where the stream is not silent because nobody listened.
+
+        Parameters
+        ----------
+        verdicts : sequence of Verdict
+            The last ones of the stream, the oldest first.
+        now : float
+            Unix seconds.
+        stale_seconds : float
+            Age from which a window says nothing of now, s.
+        silence : str
+            Why the stream is silent, as `AlarmEngine.silent_streams` says it; empty if it is not.
+        """
+        state = self
+        for verdict in verdicts:
+            state = state.observe(verdict)
+        if not verdicts or not (silence or is_overdue(verdicts[-1].judged_at, now, stale_seconds)):
+            return state
+        return state.expire(silence or NEVER_SEEN, min(now, verdicts[-1].judged_at + stale_seconds))
+
     def enter(self, run: RunRecord) -> PresentState:
         """Give the state after the border of a run; that of a run before the present one changes nothing."""
         if follow_run(self.run, run) is not run:
             return self
-        was_idle, is_other = is_idle(self.run), self.last is None or self.last.window.run != run.run
+        was_idle = is_idle(self.run)
+        is_other = self.last is None or self.last.window.run != run.run
         state = replace(self, run=run, explained="" if is_other else self.explained)
         if is_other or was_idle or is_idle(run):
             reason = describe_run(run)

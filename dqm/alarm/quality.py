@@ -207,7 +207,7 @@ def _badness(verdict: Verdict) -> tuple[float, float]:
 
 
 def choose_worst(verdicts: Iterable[Verdict], most: int) -> list[Verdict]:
-    """Choose at most so many anomalous windows: the worst of each stream, then the next of each, ..."""
+    """Choose at most `most` anomalous windows: the worst of each stream, then the next of each, ..."""
     places: Counter[str] = Counter()
     ranked = []
     for verdict in sorted((v for v in verdicts if v.quality in ANOMALOUS), key=_badness):

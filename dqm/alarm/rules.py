@@ -92,9 +92,9 @@ class StreamRules:
     stream, group : str
         Its name and the path of its group, empty at the top.
     stale_seconds : float
-        Without a window for so long it is silent, s, > 0.
+        Time without a window after which it is silent, s, > 0.
     unjudged_seconds : float
-        If no window could be judged for so long an alarm is raised, s, > 0.
+        Time without a judged window after which an alarm is raised, s, > 0.
     enabled : bool
         Whether it alarms.
     run_types : tuple of str

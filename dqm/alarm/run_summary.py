@@ -88,7 +88,8 @@ class RunStatistics:
 
     def add(self, verdict: Verdict) -> None:
         """Add a window of this run, in any order."""
-        window, result = verdict.window, verdict.result
+        window = verdict.window
+        result = verdict.result
         _count(self.counts, verdict.quality)
         for time in (window.start, window.end):
             if time is not None:

@@ -35,8 +35,8 @@ DIFFERENT = 1e-3
 """A run is marked by what is so improbable if it is like those before."""
 
 FEWEST_RUNS = 8
-"""Runs without which a value of a run is not compared. A value that differs in so many runs, one after the
-other, is the usual one from then on: a new voltage is reported, and then is usual."""
+"""Fewest earlier runs with which a value of a run is compared. A value that differs in this number of runs,
+one after the other, is the usual one from then on: a new voltage is reported, and then is usual."""
 
 LEAST_SPREAD = 1e-4
 """Spread of a value, relative to it, below which its last digits are not trusted: readings have steps."""

@@ -2,11 +2,11 @@
 
 Shape and number of events of a window count each by itself, as far as they are known: a window that is too
 small for the test of the shape still counts for the number. Where nothing is known, a window counts neither
-for an alarm nor against it. If nothing has been known for long, that is an alarm of its own. A healthy p of
-a window after losses is not evidence of health and does not count. Counting continues over runs: a fault does
-not end with a run, and the start of a run must not end its alarm. A text about windows of an earlier run says
-so. A late window, which arrived after another run had begun, says nothing of the present and does not count;
-if only such windows come, that is not knowing.
+for an alarm nor against it. If nothing has been known for a long time, that is an alarm of its own. A healthy
+p of a window after losses is not evidence of health and does not count. Counting continues over runs: a fault
+does not end with a run, and the start of a run must not end its alarm. A text about windows of an earlier run
+says so. A late window, which arrived after another run had begun, says nothing of the present and does not
+count; if only such windows come, that is not knowing.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ class RefusedWindows:
         if self.count:
             self._arrive(n, is_refused=False)
             if not any(self.arrivals):
-                self.count, self.text = 0, ""
+                self.count = 0
+                self.text = ""
 
     def describe(self) -> str:
         """Give it in words: ``36 windows refused since 12:03 UTC: NaN or infinity in 2 % of t_2``."""
@@ -201,7 +202,9 @@ class StreamHistory:
         is_filtered = is_other_run or window.seq < rules.grace_windows
         if is_present:
             self.filtered = is_filtered
-            self.run, self.seq, self.run_type = window.run, window.seq, window.run_type
+            self.run = window.run
+            self.seq = window.seq
+            self.run_type = window.run_type
         self.silent = False
         self.refused.add_accepted(rules.n)
         rolling_p = None if verdict.result.rolling is None else verdict.result.rolling.p
@@ -230,7 +233,9 @@ class StreamHistory:
         self.border = describe_run(run)
         if self.run == run.run:
             return
-        self.run, self.seq, self.run_type = run.run, -1, run.run_type
+        self.run = run.run
+        self.seq = -1
+        self.run_type = run.run_type
         self.filtered = _is_other_run(run.run_type, stream)
 
     def end(self) -> None:
@@ -317,7 +322,8 @@ class StreamHistory:
         self.rate_texts = [*self.rate_texts, text][-rules.n :]
 
     def _add_shape(self, verdict: Verdict, rules: Rules, stream: StreamRules, thresholds: Thresholds) -> None:
-        result, p = verdict.result, departure_p(verdict.result)
+        result = verdict.result
+        p = departure_p(verdict.result)
         if verdict.quality is Quality.NULL or p is None:
             return
         if (verdict.window.n_lost or result.p is None) and p >= thresholds.p_threshold:

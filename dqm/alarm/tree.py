@@ -88,7 +88,8 @@ def roll_up(leaves: Iterable[Leaf], policies: Mapping[str, str]) -> Node:
 
 
 def _node(name: str, path: str, leaves: list[Leaf], policies: Mapping[str, str]) -> Node:
-    here, below = [], dict[str, list[Leaf]]()
+    here = []
+    below = dict[str, list[Leaf]]()
     for leaf in leaves:
         if leaf.group == path:
             here.append(leaf)

@@ -138,8 +138,8 @@ def _detection_table(found: Advice, rate: float | None) -> Table:
         )
     tried = found.detections[0].n_tried
     table.caption = (
-        f"{found.faults}; in brackets: within one standard error of the {tried} windows tried for each; "
-        "by differs: several of the last windows have a small p; by drift: small departures add up"
+        f"{found.faults}; in brackets: within one standard error of {format_count(tried, 'window')} tried "
+        "for each; by differs: several of the last windows have a small p; by drift: small departures add up"
     )
     return table
 
@@ -148,7 +148,7 @@ def _describe(one: DetectionTime, rate: float | None) -> str:
     soon, late = one.between
     if not math.isfinite(one.n_windows):
         perhaps = f", or after {soon:.0f}" if math.isfinite(soon) else ""
-        return f"not seen in {one.n_tried} windows{perhaps}"
+        return f"not seen in {format_count(one.n_tried, 'window')}{perhaps}"
     until = f"to {late:.1f}" if math.isfinite(late) else "or more"
     return f"{one.n_windows:.1f} windows ({soon:.1f} {until})" + (
         f", {one.n_windows * one.n_expected / rate:.3g} s" if rate else ""

@@ -286,8 +286,11 @@ def _report(bundle: StoredBundle, *, is_reference_given: bool) -> None:
     """Say what was built, what was chosen, and what comes next."""
     m = bundle.manifest
     path = bundle.path
-    in_bins = "" if bundle.bins is None else f" in {len(bundle.bins)} bins"
-    say(f"{path}: bundle {bundle.identifier}, {m.n_reference} reference events{in_bins}, ", end="")
+    in_bins = "" if bundle.bins is None else f" in {format_count(len(bundle.bins), 'bin')}"
+    say(
+        f"{path}: bundle {bundle.identifier}, {format_count(m.n_reference, 'reference event')}{in_bins}, ",
+        end="",
+    )
     say(f"{m.n_pool} in the pool. {_expected_uncertainty(bundle)}. Next: dqm reference calibrate {path}")
     if m.statistic == "several":
         say(f"{path}: {_choices(bundle, is_reference_given=is_reference_given)}")
@@ -303,7 +306,8 @@ def _choices(bundle: StoredBundle, *, is_reference_given: bool) -> str:
         of_windows = m.n_reference == round(WINDOWS_IN_REFERENCE * m.n_expected)
         why = f"those of {WINDOWS_IN_REFERENCE} windows" if of_windows else "half of the run"
         found.append(f"{m.n_reference} reference events ({why})")
-    widths, single = m.settings.get("width"), m.settings.get("feature_width")
+    widths = m.settings.get("width")
+    single = m.settings.get("feature_width")
     if isinstance(widths, tuple) and isinstance(single, tuple):
         listed = ", ".join(f"{width:.2g}" for width in widths)
         found.append(f"kernels of the widths {listed} (quantiles of the distances of two events)")

@@ -435,7 +435,8 @@ def draw_clipping(path: Path, choice: ClippingChoice) -> None:
     """
     from scipy import stats
 
-    best, trials = choice.best, choice.trials
+    best = choice.best
+    trials = choice.trials
     with panels_of(path, 3) as panels:
         places = [one.clipping for one in trials]
         panels[0].errorbar(

@@ -128,7 +128,8 @@ def _write_maps(path: Path, verdict: Verdict) -> None:
         return
     from dqm.cli.figures import draw_maps
 
-    window, p = verdict.window, verdict.result.p
+    window = verdict.window
+    p = verdict.result.p
     title = f"{window.stream}, run {window.run}, window {window.seq}"
     draw_maps(path, explanation, title if p is None else f"{title}: p = {p:.3g}")
 

@@ -226,7 +226,9 @@ def _description(bundle: Bundle) -> Table:
         **_samples(bundle),
         "nuisances": "\n".join(map(_nuisance, m.nuisances)) or "-",
         "conditions": ", ".join(f"{name} {_ends(*ends)}" for name, ends in m.conditions.items()) or "-",
-        "sources": "\n".join(f"{s.name} ({s.n_events} events, sha256 {s.sha256[:12]})" for s in m.sources),
+        "sources": "\n".join(
+            f"{s.name} ({format_count(s.n_events, 'event')}, sha256 {s.sha256[:12]})" for s in m.sources
+        ),
         "made with": ", ".join(f"{k} {v}" for k, v in m.software.items()),
     }
     for key, value in rows.items():
@@ -240,10 +242,14 @@ def _samples(bundle: Bundle) -> dict[str, str]:
         n_channels = bundle.reference.shape[1]
         n_windows = format_count(len(bundle.reference), "window")
         return {"reference": f"{m.counts} of {format_count(n_channels, 'channel')} in {n_windows}"}
-    in_bins = "" if bundle.bins is None else f" in {len(bundle.bins)} bins, counted by {m.counts}"
+    in_bins = ""
+    if bundle.bins is not None:
+        in_bins = f" in {format_count(len(bundle.bins), 'bin')}, counted by {m.counts}"
+    n_centers = format_count(len(bundle.centers), "centre")
+    n_windows = format_count(round(m.n_pool / m.n_expected), "window")
     return {
-        "reference": f"{m.n_reference} events{in_bins}, {len(bundle.centers)} centres",
-        "pool": f"{m.n_pool} events, {m.n_pool / m.n_expected:.0f} windows",
+        "reference": f"{format_count(m.n_reference, 'event')}{in_bins}, {n_centers}",
+        "pool": f"{format_count(m.n_pool, 'event')}, {n_windows}",
     }
 
 

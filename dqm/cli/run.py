@@ -26,7 +26,8 @@ def run(config: ConfigPath, override: Overrides = None) -> None:
     log_to_stderr()
     _raise_descriptor_limit()
     read = partial(load_daemon, config, parse_overrides(override))
-    stop, reload = stop_on_signals(), Event()
+    stop = stop_on_signals()
+    reload = Event()
     signal.signal(signal.SIGHUP, lambda _number, _frame: reload.set())
     with Daemon(read(), notifier=Notifier(), read_again=read, reload=reload) as daemon:
         daemon.run(stop)

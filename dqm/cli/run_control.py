@@ -92,7 +92,8 @@ def _send(
     with Sender(section.connect, keys=read_sender_keys(section)) as sender:
         sender.announce(notice)
         is_answered = sender.confirm(wait_seconds)
-        refusals, problem = sender.run_refusals, sender.problem
+        refusals = sender.run_refusals
+        problem = sender.problem
         if not is_answered:
             sender.close(0.0)
     what = f"the {notice.event} of run {notice.run}"

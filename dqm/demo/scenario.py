@@ -73,7 +73,7 @@ class Scenario:
         return tuple(self.bundles)
 
     def last_fault(self, stream: str, seconds: float = math.inf) -> Injection | None:
-        """Give what is wrong with a stream so long after the start, or in the end."""
+        """Give what is wrong with a stream this time after the start, or in the end."""
         return next((f for f in reversed(self.faults) if f.stream == stream and f.seconds <= seconds), None)
 
     def next_fault(self, seconds: float) -> Injection | None:

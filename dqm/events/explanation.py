@@ -67,7 +67,7 @@ class RatioMap:
 
     @property
     def confidence(self) -> FloatArray:
-        """How reliable the ratio of a bin is, 0 to 1, from the events expected in it.
+        """How reliable each ratio is, 0 to 1, from the events expected in the bin; shape of `reference`.
 
         It is the square root of their number as a share of `CERTAIN_EVENTS`, as the error of a ratio is;
         1 above that.
@@ -76,10 +76,10 @@ class RatioMap:
 
     @property
     def significance(self) -> FloatArray:
-        """Standard deviations by which a bin has more or fewer events than expected; NaN if none are.
+        """Standard deviations by which each bin has more or fewer events than expected; NaN if none are.
 
-        Signed, with the error of the reference: eq. 17 of Li and Ma, Astrophys. J. 272 (1983) 317, where the
-        background is as many events as have the relative error of the reference.
+        Of the shape of `reference`, signed, with the error of the reference: eq. 17 of Li and Ma, Astrophys.
+        J. 272 (1983) 317, where the background is as many events as have the relative error of the reference.
         """
         seen = self.data
         with np.errstate(divide="ignore", invalid="ignore"):

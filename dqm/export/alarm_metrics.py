@@ -59,7 +59,8 @@ class AlarmMetrics(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """All families, for the registry."""
-        state, active = gauge("dqm_alarm_state"), gauge("dqm_alarm_active")
+        state = gauge("dqm_alarm_state")
+        active = gauge("dqm_alarm_active")
         raised = gauge("dqm_alarm_raised_timestamp_seconds")
         for alarm in self._alarms.alarms():
             labels = [alarm.stream, alarm.cause.value]
@@ -71,7 +72,8 @@ class AlarmMetrics(Collector):
         for stream, value in self._alarms.drift_sums().items():
             drift.add_metric([stream], value)
         limits = self._alarms.thresholds()
-        limit, threshold = gauge("dqm_alarm_drift_limit"), gauge("dqm_alarm_p_threshold")
+        limit = gauge("dqm_alarm_drift_limit")
+        threshold = gauge("dqm_alarm_p_threshold")
         threshold.add_metric([], limits.p_threshold)
         if limits.drift_limit is not None:
             limit.add_metric([], limits.drift_limit)

@@ -24,6 +24,7 @@ _SYMBOLS = {
     Quality.MEDIUM: "triangle-up",
     Quality.BAD: "square",
 }
+# not `BEST_TO_WORST`: Null is no measurement and is drawn below, so that a higher point is a larger departure
 _LEVELS = {Quality.NULL: 0, Quality.GOOD: 1, Quality.MEDIUM: 2, Quality.BAD: 3}
 _PALETTE = ("circle", "diamond", "cross", "x", "star", "hexagon")
 _QUALITY_ROW = "y"

@@ -188,7 +188,9 @@ def flag_stream(
 
 def _flag(stream: str, pieces: Sequence[TimePiece]) -> Flag:
     """Make a flag of neighbouring pieces of one kind."""
-    first, start, end = pieces[0], pieces[0].start, pieces[-1].end
+    first = pieces[0]
+    start = first.start
+    end = pieces[-1].end
     if first.quality is None or first.judged is None:
         return Flag(stream, start, end, UNKNOWN, _NO_WINDOW, "", "")
     covering = {id(span): span.verdict for piece in pieces for span in piece.covering}

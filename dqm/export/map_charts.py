@@ -125,7 +125,10 @@ def _cells(ratio: RatioMap, values: FloatArray, title: str, colours: Figure) -> 
 
 def _map_1d(ratio: RatioMap, words: MapWords, curves: Sequence[ReferenceCurve]) -> Figure:
     (name,), (edges,) = ratio.features, ratio.edges
-    reference, error, data, fitted = ratio.reference, ratio.reference_error, ratio.data, ratio.fitted
+    reference = ratio.reference
+    error = ratio.reference_error
+    data = ratio.data
+    fitted = ratio.fitted
     centres = (edges[:-1] + edges[1:]) / 2.0
     known = np.where(reference > 0, reference, np.nan)  # without reference there is no ratio
     learned = fitted / known

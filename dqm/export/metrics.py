@@ -272,12 +272,17 @@ class Metrics(Collector):
                     family.add_metric([label], value)
             yield family
         known = {name: state.known for name, state in states.items() if state.known is not None}
-        quality, judged = gauge("dqm_window_quality"), counter("dqm_windows_total")
-        lost, duplicates = counter("dqm_lost_windows_total"), counter("dqm_duplicate_windows_total")
+        quality = gauge("dqm_window_quality")
+        judged = counter("dqm_windows_total")
+        lost = counter("dqm_lost_windows_total")
+        duplicates = counter("dqm_duplicate_windows_total")
         skipped = counter("dqm_skipped_windows_total")
-        gaps, missing = counter("dqm_sequence_gaps_total"), gauge("dqm_missing_windows")
-        reordered, late = counter("dqm_reordered_windows_total"), counter("dqm_late_windows_total")
-        info, idle = gauge("dqm_stream_info"), gauge("dqm_stream_idle")
+        gaps = counter("dqm_sequence_gaps_total")
+        missing = gauge("dqm_missing_windows")
+        reordered = counter("dqm_reordered_windows_total")
+        late = counter("dqm_late_windows_total")
+        info = gauge("dqm_stream_info")
+        idle = gauge("dqm_stream_idle")
         for label, stream in self._streams.items():
             state = states[label]
             for each in Quality:
@@ -363,7 +368,8 @@ def _collect_nuisances(known: Mapping[str, Verdict]) -> Iterable[_Family]:
 
 def _collect_channels(known: Mapping[str, Verdict]) -> Iterable[_Family]:
     """Give how many channels are dead or noisy, and the worst ones by rank: a bounded number."""
-    channels, number = gauge("dqm_channels"), gauge("dqm_worst_channel_number")
+    channels = gauge("dqm_channels")
+    number = gauge("dqm_worst_channel_number")
     ratio = gauge("dqm_worst_channel_ratio")
     for label, verdict in known.items():
         found = verdict.result.channels
@@ -384,8 +390,10 @@ def _collect_channels(known: Mapping[str, Verdict]) -> Iterable[_Family]:
 
 def _collect_reasons(known: Mapping[str, Verdict]) -> Iterable[_Family]:
     """Give conditions and explanations of the last windows, bounded by `MOST`."""
-    ratio, share = gauge("dqm_density_ratio"), gauge("dqm_feature_share")
-    likeness, condition = gauge("dqm_likeness"), gauge("dqm_condition")
+    ratio = gauge("dqm_density_ratio")
+    share = gauge("dqm_feature_share")
+    likeness = gauge("dqm_likeness")
+    condition = gauge("dqm_condition")
     for label, verdict in known.items():
         numbers = {k: v for k, v in verdict.window.conditions.items() if not isinstance(v, str)}
         for name, number in islice(numbers.items(), MOST["condition"]):

@@ -134,7 +134,7 @@ class NoticeSender:
         self._alarms = alarms
         self._clock = clock
         self._since = store.begin(name, clock())
-        self._told = store.told(name)
+        self._told = store.sent(name)
         self._is_saved = True
         self._attempt: _Attempt | None = None
         self._pause = RetryPause()

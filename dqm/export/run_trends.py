@@ -83,7 +83,7 @@ def read_trends(
     runs : collection of int, optional
         Only these runs.
     last : int, optional
-        Only the last so many runs of each stream.
+        Number of runs of each stream, the newest.
 
     Yields
     ------
@@ -107,7 +107,7 @@ def read_shares(store: VerdictStore, runs: Collection[int] | None = None, last: 
     runs : collection of int, optional
         Only these runs.
     last : int
-        The largest so many numbers of runs.
+        How many runs, those with the largest numbers.
     """
     found = store.summaries.last_runs(last, runs)
     starts = [] if runs is None else [first for first, _ in ranges_of(runs)]

@@ -49,7 +49,9 @@ def window_number(state: PresentState, name: str, now: float) -> float | None:
     last = state.last
     if last is None:
         return None
-    result, rate, rolling = last.result, last.result.rate, last.result.rolling
+    result = last.result
+    rate = result.rate
+    rolling = result.rolling
     of_any_age = {
         "dqm_window_events": result.n_data,
         "dqm_window_expected_events": result.n_expected if rate is None else rate.n_expected,

@@ -77,7 +77,7 @@ class WokenThread:
         Parameters
         ----------
         seconds : float
-            At most so long, s; less than 0 is 0.
+            Longest pause, s; less than 0 is 0.
         until_woken : bool
             Whether `wake` ends it.
         """

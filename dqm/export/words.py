@@ -61,12 +61,12 @@ def write_iso(seconds: float) -> str:
 
 
 def write_number(value: float | None, digits: int = 3) -> str:
-    """Write a number with so many significant digits; a dash for None."""
+    """Write a number with `digits` significant digits; a dash for None."""
     return "-" if value is None else f"{value:.{digits}g}"
 
 
 def write_statistic(t: float | None, method: PMethod | None, digits: int = 3) -> str:
-    """Write t or tau with so many significant digits; ``>`` marks a lower bound."""
+    """Write t or tau with `digits` significant digits; ``>`` marks a lower bound."""
     return f"{'> ' if method is PMethod.BOUND else ''}{write_number(t, digits)}"
 
 

@@ -159,7 +159,7 @@ class _Division:
         self._add(np.arange(len(x)))
 
     def split(self, n_cells: int) -> list[Places]:
-        """Split until there are so many cells; give the events of each."""
+        """Split until there are `n_cells` cells; give the events of each."""
         while self._left and len(self._left) + len(self._done) < n_cells:
             _, _, cell = heapq.heappop(self._left)
             mean, covariance = _moments(self._x[cell], self._shares[cell])

@@ -18,7 +18,7 @@ from dqm.nplm.feature_kind import FeatureKind, views_of
 from dqm.nplm.kernel import gaussian_kernel, independent_centers
 from dqm.nplm.samples import Sample, choose_centers
 from dqm.nplm.score import quantiles_of_distances
-from dqm.nplm.setting import Look, LookedAt, Setting, choose_kernels
+from dqm.nplm.setting import ScaledReference, ScaledSample, Setting, choose_kernels
 
 __all__ = ["ClassifierBasis", "make_bases"]
 
@@ -58,7 +58,7 @@ class ClassifierBasis:
 
     Parameters
     ----------
-    seen : LookedAt
+    seen : ScaledReference
         Events from which the functions are learned, and the kernels' centres.
     settings : sequence of Setting
         Kernels; f is a sum of one function of each.
@@ -71,9 +71,11 @@ class ClassifierBasis:
         Variance of each function, descending.
     """
 
-    def __init__(self, seen: LookedAt, settings: Sequence[Setting], *, has_classes: bool = False) -> None:
+    def __init__(
+        self, seen: ScaledReference, settings: Sequence[Setting], *, has_classes: bool = False
+    ) -> None:
         self._seen = seen
-        everything, single = Look(seen, seen.centers), Look(seen, seen.centers[:MAX_SINGLE])
+        everything, single = ScaledSample(seen, seen.centers), ScaledSample(seen, seen.centers[:MAX_SINGLE])
         self._kernels = [
             (one, *_whiten((everything if one.feature is None else single).at(one), one.width))
             for one in settings
@@ -112,9 +114,9 @@ class ClassifierBasis:
         return inverse
 
     def _evaluate(self, x: FloatArray) -> FloatArray:
-        look = Look(self._seen, x)
+        scaled = ScaledSample(self._seen, x)
         kernels = [
-            gaussian_kernel(torch.from_numpy(look.at(setting)), centers, setting.width).numpy()
+            gaussian_kernel(torch.from_numpy(scaled.at(setting)), centers, setting.width).numpy()
             for setting, centers, _ in self._kernels
         ]
         values = [view.codes(x[:, k])[:, None] == np.arange(len(view.classes)) for k, view in self._classes]
@@ -145,11 +147,11 @@ def make_bases(x: FloatArray, kinds: Sequence[FeatureKind], seed: int) -> list[C
     centers = choose_centers(min(MAX_CENTERS, len(np.unique(x, axis=0))), sample, rng)
     learned = x if len(x) <= LEARNED_EVENTS else sample.choose_rows(LEARNED_EVENTS, rng)
     shares = np.full(len(learned), 1.0 / len(learned))
-    seen = LookedAt(views_of(known, learned, shares), learned, centers, shares, float(len(x)))
-    look = Look(seen, learned)
+    seen = ScaledReference(views_of(known, learned, shares), learned, centers, shares, float(len(x)))
+    scaled = ScaledSample(seen, learned)
     bases = []
     for quantile, flag in WIDTHS:
-        columns = look.at(Setting("kernel", is_decorrelated=flag))
+        columns = scaled.at(Setting("kernel", is_decorrelated=flag))
         (width,) = quantiles_of_distances(columns, shares, (quantile,))
         bases.append(ClassifierBasis(seen, [Setting("kernel", None, width, is_decorrelated=flag)]))
     single = [one for one in choose_kernels(seen) if one.feature is not None]

@@ -39,7 +39,7 @@ SHORT_STEP = 0.25
 """A step cut to this share or less is the first sign of a window far from the reference."""
 
 FAR = 4.0
-"""In the first steps a fit ends only if its bound is above so many times `FitProblem.enough`: the fits of
+"""In the first steps a fit ends only if its bound is above `FitProblem.enough` times this: the fits of
 usual faults converge soon, and their results are useful."""
 
 USUAL_NODE_STEPS = 12

@@ -114,7 +114,8 @@ def variances(p: FitProblem, at: FitPoint, hessian: Hessian) -> Tensor:
     For any x, ``x_i^2 / (x^T H x)`` is at most ``(H^-1)_ii``; both are equal for ``x = H^-1 e_i``. The
     approximate inverse gives x, so the error of the estimate is of second order.
     """
-    (b, r), k = at.a.shape, at.nu.shape[1]
+    b, r = at.a.shape
+    k = at.nu.shape[1]
     columns = []
     for i in range(k):
         unit = at.nu.new_zeros(b, r + k)
@@ -182,7 +183,10 @@ def _log_r_curvature(p: FitProblem, at: FitPoint) -> Tensor:
 
 
 def cholesky(matrices: Tensor) -> Tensor:
-    """Factorise; a matrix that is not positive definite within rounding gets its eigenvalues raised."""
+    """Factorise symmetric matrices, shape (b, n, n), into lower triangles of this shape.
+
+    A matrix that is not positive definite within rounding gets its eigenvalues raised.
+    """
     factor, failed = torch.linalg.cholesky_ex(matrices)
     for row in torch.nonzero(failed)[:, 0].tolist():
         values, vectors = torch.linalg.eigh(matrices[row])

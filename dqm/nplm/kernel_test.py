@@ -457,7 +457,9 @@ class KernelTest:
         return _Hypothesis(fit, (scale * variances(problem, fit.point, fit.hessian)).sqrt())
 
     def _choose_nodes(self) -> Events:
-        chosen, linear, quadratic = self._fitted.nodes, self._reference.linear, self._reference.quadratic
+        chosen = self._fitted.nodes
+        linear = self._reference.linear
+        quadratic = self._reference.quadratic
         masses = self._fitted.masses * self.n_expected
         return Events(by_columns(self._fitted.phi[chosen]), linear[chosen], quadratic[chosen], masses)
 

@@ -42,12 +42,15 @@ class Loss(Protocol):
     def slopes(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate at each event, without the part that `Totals` holds if `linear_in_data`."""
+        """Differentiate at each event, without the part that `Totals` holds if `linear_in_data`.
+
+        Both parts have a row for each window: shapes (b, n_reference) and (b, n_data).
+        """
 
     def curvatures(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate twice at each event."""
+        """Differentiate twice at each event; shapes (b, n_reference) and (b, n_data)."""
 
 
 class Logistic:
@@ -76,13 +79,13 @@ class Logistic:
     def slopes(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate at each event."""
+        """Differentiate at each event; shapes (b, n_reference) and (b, n_data)."""
         return weights * torch.sigmoid(reference), -present * torch.sigmoid(-data)
 
     def curvatures(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate twice at each event."""
+        """Differentiate twice at each event; shapes (b, n_reference) and (b, n_data)."""
         s, u = torch.sigmoid(reference), torch.sigmoid(data)
         return weights * s * (1.0 - s), present * u * (1.0 - u)
 
@@ -117,13 +120,13 @@ class Likelihood:
         weights: Tensor,
         present: Tensor,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate at each reference event; `Totals` holds the part of the data."""
+        """Differentiate at each reference event: (b, n_reference); `Totals` holds the part of the data."""
         return weights * torch.exp(reference), data
 
     def curvatures(
         self, reference: Tensor, data: Tensor, weights: Tensor, present: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Differentiate twice at each event; equal to the first derivative."""
+        """Differentiate twice, shape (b, n_reference); equal to the first derivative."""
         return self.slopes(reference, data, weights, present)
 
 

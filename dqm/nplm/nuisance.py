@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray, Profiled
 
 __all__ = [
@@ -171,7 +171,7 @@ def _checked(found: FloatArray, x: FloatArray, what: str) -> FloatArray:
     values = np.asarray(found, dtype=np.float64)
     if values.shape != (len(x),) or not np.isfinite(values).all():
         raise InputError(
-            f"the coefficient has shape {values.shape} for {len(x)} events, or is not finite",
+            f"the coefficient has shape {values.shape} for {format_count(len(x), 'event')}, or is not finite",
             where=what,
             fix="Give a function of (n, d) raw features that returns n finite values",
         )
@@ -179,7 +179,19 @@ def _checked(found: FloatArray, x: FloatArray, what: str) -> FloatArray:
 
 
 def measured_values(nuisances: Sequence[Nuisance], auxiliary: Mapping[str, float] | None) -> FloatArray:
-    """Arrange the auxiliary measurements of one window in the order of the parameters; 0 for free ones.
+    """Arrange the auxiliary measurements of one window in the order of the parameters.
+
+    Parameters
+    ----------
+    nuisances : sequence of Nuisance
+        k parameters.
+    auxiliary : mapping of str to float, optional
+        Measurement of each parameter with a finite sigma.
+
+    Returns
+    -------
+    ndarray, shape (k,)
+        Measurements; 0 for free parameters.
 
     Raises
     ------

@@ -204,9 +204,11 @@ class SharesTest:
     def _tails(self, counts: FloatArray) -> FloatArray:
         """Give the smaller of the tail probabilities of each class."""
         n = counts.sum()
-        both, total = counts + self._known, n + self._n_reference
+        both = counts + self._known
+        total = n + self._n_reference
         upper = np.minimum(_upper(counts, both, n / total), _upper(counts, float(n), both / total))
-        others, rest = n - counts, total - both
+        others = n - counts
+        rest = total - both
         lower = np.minimum(_upper(others, rest, n / total), _upper(others, float(n), rest / total))
         smaller: FloatArray = np.minimum(upper, lower)
         return smaller

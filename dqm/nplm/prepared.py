@@ -105,7 +105,8 @@ class PreparedReference:
         zero = np.zeros(events.shape[1])
         moments = (zero, zero + 1.0) if is_standard else standardisation(events, shares)
         mean, scale = map(torch.from_numpy, moments)
-        x, weights = torch.from_numpy(events), torch.from_numpy(shares)
+        x = torch.from_numpy(events)
+        weights = torch.from_numpy(shares)
         basis, phi, second_moment = build_basis(
             x,
             weights,
@@ -158,9 +159,11 @@ class PreparedReference:
         """Rebuild from the result of `arrays`; raises `InputError` if it does not fit the reference."""
         try:
             tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
-            (mean, scale), (nodes, masses) = tensors["standardisation"], tensors["nodes"]
+            mean, scale = tensors["standardisation"]
+            nodes, masses = tensors["nodes"]
             basis = Basis(mean, scale, tensors["independent"], tensors["transform"], width)
-            phi, moment = tensors["phi"].T, tensors["moment"]
+            phi = tensors["phi"].T
+            moment = tensors["moment"]
             cells = Cells.from_arrays(arrays, len(moment))
         except (KeyError, ValueError) as error:
             raise InputError(f"prepared arrays: {error}", fix="Rebuild the bundle") from error

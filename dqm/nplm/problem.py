@@ -32,10 +32,10 @@ __all__ = [
 ]
 
 CAUTION = 10.0
-"""If there is no certain bound, a bound is so many times the estimated error below the statistic ..."""
+"""If there is no certain bound, a bound is below the statistic by the estimated error times this ..."""
 
 CAUTIOUS_SHARE = 0.5
-"""... times this share: the estimate has been wrong by some percent of the statistic."""
+"""... and times this share: the estimate has been wrong by some percent of the statistic."""
 
 
 def apply(columns: Tensor, v: Tensor) -> Tensor:

@@ -135,7 +135,8 @@ class ProfiledKernels:
 
         Both fluctuate: the events of window and reference, and the measurements.
         """
-        chosen, precision = self._is_measured, self._fit.precision
+        chosen = self._is_measured
+        precision = self._fit.precision
         inverse = np.linalg.pinv(nominal.curvature, hermitian=True)
         by_events = (nominal.curvature - np.diag(precision)) * (
             1.0 + self._fit.n_expected / self._n_reference

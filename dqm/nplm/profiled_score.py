@@ -64,7 +64,7 @@ class SizedProfile:
     def statistic(
         self, columns: FloatArray, counts: FloatArray, point: NuisancePoint
     ) -> tuple[float, FloatArray]:
-        """Give T of a window, whose rows stand for so many events, and the change of the parameters by f.
+        """Give T of a window, and the change of the parameters by f; its rows stand for `counts` events each.
 
         `point` is the fit without f.
         """

@@ -201,7 +201,10 @@ def _own_axis(column: FloatArray, bins: FloatArray, most: int) -> _Axis:
 
 
 def borders(centers: FloatArray) -> FloatArray:
-    """Give the borders of bins, ascending, by their centres, at least one, in any order."""
+    """Give the borders of bins, ascending, by their distinct centres in any order.
+
+    n centres, at least one, have n + 1 borders; repeated centres count once.
+    """
     values = np.unique(centers)
     if len(values) == 1:
         return np.array([values[0] - 0.5, values[0] + 0.5])

@@ -27,7 +27,7 @@ from dqm.nplm.feature_kind import FeatureKind, views_of
 from dqm.nplm.nuisance import Normalisation, Nuisance, log_ratio_coefficients
 from dqm.nplm.samples import Sample, check_sample, reference_shares
 from dqm.nplm.score import Score, log_chi_squared, weigh_functions
-from dqm.nplm.setting import Look, LookedAt, Setting, choose_kernels, make_score, weigh_kernels
+from dqm.nplm.setting import ScaledReference, ScaledSample, Setting, choose_kernels, make_score, weigh_kernels
 
 __all__ = ["RollingStatistics", "RollingTest"]
 
@@ -113,10 +113,10 @@ class RollingTest:
         chosen = check_sample(centers, "array of centres", n_features)[:MAX_CENTERS]
         shares = reference_shares(sample, None)
         views = views_of(kinds or [FeatureKind()] * n_features, sample.x, shares)
-        self._seen = LookedAt(views, sample.x, chosen, shares, sample.n_events)
+        self._seen = ScaledReference(views, sample.x, chosen, shares, sample.n_events)
         self.settings = tuple(choose_kernels(self._seen))
-        looks = Look(self._seen, sample.x), Look(self._seen, chosen)
-        self._scores = [make_score(Score, self._seen, *looks, setting) for setting in self.settings]
+        samples = ScaledSample(self._seen, sample.x), ScaledSample(self._seen, chosen)
+        self._scores = [make_score(Score, self._seen, *samples, setting) for setting in self.settings]
         self._handicaps = np.array(weigh_kernels(self.settings, n_features))
         self._nuisances = [one for one in nuisances if not isinstance(one, Normalisation)]
 
@@ -159,13 +159,13 @@ class RollingTest:
 
     def _log_p(self, events: FloatArray, chosen: sparse.csr_array, n: int, n_past: int) -> FloatArray:
         """Give the log of an approximate p for each division and each kernel."""
-        look = Look(self._seen, events)
+        scaled = ScaledSample(self._seen, events)
         axes = self._nuisance_axes(events)
         ratio = n / n_past
         explained = chosen @ axes
         t, means, variances = [], [], []
         for score, setting in zip(self._scores, self.settings, strict=True):
-            phi = score.functions(look.at(setting))
+            phi = score.functions(scaled.at(setting))
             window = chosen @ phi - explained @ (axes.T @ phi)
             excess = (1.0 + ratio) * window - ratio * phi.sum(axis=0)
             inverse, mean, variance = weigh_functions(

@@ -199,7 +199,25 @@ def check_sample(values: ArrayLike, what: str, n_features: int | None = None) ->
 
 
 def normalised_weights(weights: ArrayLike | None, n_events: int) -> FloatArray:
-    """Return weights normalised to a sum of 1, all equal if there are none; raises `InputError`."""
+    """Return weights normalised to a sum of 1, all equal if there are none.
+
+    Parameters
+    ----------
+    weights : array_like, shape (n_events,), optional
+        Finite, 0 or more, with a sum above 0.
+    n_events : int
+        Number of reference events.
+
+    Returns
+    -------
+    ndarray, shape (n_events,)
+        Their sum is 1.
+
+    Raises
+    ------
+    InputError
+        If the weights are not such.
+    """
     if weights is None:
         return np.full(n_events, 1.0 / n_events)
     w = np.asarray(weights, dtype=np.float64)
@@ -214,7 +232,19 @@ def normalised_weights(weights: ArrayLike | None, n_events: int) -> FloatArray:
 
 
 def reference_shares(sample: Sample, weights: ArrayLike | None) -> FloatArray:
-    """Return the share of each reference row, by its weight and its count; they sum to 1.
+    """Return the share of each reference row, by its weight and its count.
+
+    Parameters
+    ----------
+    sample : Sample
+        The reference, with n_rows rows.
+    weights : array_like, shape (n_rows,), optional
+        Of an event of each row.
+
+    Returns
+    -------
+    ndarray, shape (n_rows,)
+        Their sum is 1.
 
     Raises
     ------
@@ -235,9 +265,26 @@ def reference_shares(sample: Sample, weights: ArrayLike | None) -> FloatArray:
 def standardisation(
     events: FloatArray, shares: FloatArray, concerned: Sequence[bool] = ()
 ) -> tuple[FloatArray, FloatArray]:
-    """Mean and standard deviation of each feature; raises `InputError` if one of those concerned is constant.
+    """Give mean and standard deviation of each feature.
 
-    All are concerned by default.
+    Parameters
+    ----------
+    events : ndarray, shape (n_rows, d)
+        Raw features of the reference.
+    shares : ndarray, shape (n_rows,)
+        Weights of its rows, which sum to 1.
+    concerned : sequence of bool, length d
+        Features that must not be constant; empty: all of them.
+
+    Returns
+    -------
+    mean, scale : ndarray, shape (d,)
+        In the units of the features.
+
+    Raises
+    ------
+    InputError
+        If one of those features is constant.
     """
     mean = shares @ events
     scale = np.sqrt(shares @ (events - mean) ** 2)
@@ -252,7 +299,27 @@ def standardisation(
 
 
 def choose_centers(centers: int | ArrayLike, sample: Sample, rng: np.random.Generator | None) -> FloatArray:
-    """Return the centres, drawn if only their number is given; raises `InputError` if not possible."""
+    """Return the centres of the kernels, drawn from the reference if only their number is given.
+
+    Parameters
+    ----------
+    centers : int or array_like, shape (m, d)
+        Number, 1 to the number of distinct events; or the centres, raw features.
+    sample : Sample
+        The reference, with d features.
+    rng : numpy.random.Generator, optional
+        Draws them.
+
+    Returns
+    -------
+    ndarray, shape (m, d)
+        Raw features.
+
+    Raises
+    ------
+    InputError
+        If the centres do not fit the reference, or cannot be drawn.
+    """
     events = sample.x
     if not isinstance(centers, int | np.integer):
         chosen = check_sample(centers, "array of centres")

@@ -102,7 +102,10 @@ class Score:
         self._take_moments(self.kernel(columns), shares, factor)
 
     def sums(self, columns: FloatArray, counts: FloatArray) -> FloatArray:
-        """Sum the functions over the events of a window, whose rows stand for so many."""
+        """Sum the functions over the events of a window; shape (r,).
+
+        `columns` has shape (n, k), and each of its rows stands for `counts` events, shape (n,).
+        """
         return self.transform(counts @ self.kernel(columns))
 
     def transform(self, kernels: FloatArray) -> FloatArray:
@@ -244,7 +247,7 @@ class SizedScore:
     variance: float
 
     def statistic(self, columns: FloatArray, counts: FloatArray) -> float:
-        """Give T of a window, whose rows stand for so many events."""
+        """Give T of a window; arguments as in `Score.sums`."""
         return float(self.of_sums(self.score.sums(columns, counts)))
 
     def of_sums(self, sums: FloatArray) -> FloatArray:

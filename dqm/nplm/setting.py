@@ -17,8 +17,8 @@ from dqm.nplm.samples import Sample, standardisation
 from dqm.nplm.score import Score, quantiles_of_distances
 
 __all__ = [
-    "Look",
-    "LookedAt",
+    "ScaledReference",
+    "ScaledSample",
     "Setting",
     "choose_kernels",
     "choose_views",
@@ -81,7 +81,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class LookedAt:
+class ScaledReference:
     """A reference and its centres, in the coordinates of the tests.
 
     Parameters
@@ -122,24 +122,24 @@ class LookedAt:
         return np.column_stack(lines) if lines else np.empty((len(x), 0))
 
 
-class Look:
-    """Coordinates of some events for kernels; what several settings look at is computed once.
+class ScaledSample:
+    """Some events in the coordinates of the kernels; what several settings share is computed once.
 
     Parameters
     ----------
-    seen : LookedAt
+    seen : ScaledReference
         Of the reference.
     x : ndarray, shape (n, d)
         The events, raw.
     """
 
-    def __init__(self, seen: LookedAt, x: FloatArray) -> None:
+    def __init__(self, seen: ScaledReference, x: FloatArray) -> None:
         self._seen = seen
         self._x = x
         self._blocks = [view.columns(column) for view, column in zip(seen.views, x.T, strict=True)]
 
     def at(self, setting: Setting) -> FloatArray:
-        """Give what a setting looks at, shape (n, k)."""
+        """Give the coordinates that a setting takes, shape (n, k)."""
         if setting.feature is not None:
             return self._blocks[setting.feature]
         return self._decorrelated if setting.is_decorrelated else self._everything
@@ -185,7 +185,7 @@ def choose_views(kinds: Sequence[str], sample: Sample, shares: FloatArray) -> li
 
 
 def choose_kernels(
-    seen: LookedAt,
+    seen: ScaledReference,
     *,
     width: float | Sequence[float] | None = None,
     penalty: float | Sequence[float] | None = None,
@@ -196,7 +196,7 @@ def choose_kernels(
 
     Parameters
     ----------
-    seen : LookedAt
+    seen : ScaledReference
         The reference.
     width, penalty, is_decorrelated, feature_width
         As in `SeveralTest`.
@@ -209,10 +209,10 @@ def choose_kernels(
     quantiles, usual, usually = zip(*_ladder(seen), strict=True)
     flags = tuple(map(bool, usually if is_decorrelated is None and width is None else is_decorrelated or ()))
     if width is None:
-        look = Look(seen, seen.reference)
+        scaled = ScaledSample(seen, seen.reference)
         widths = tuple(
             quantiles_of_distances(
-                look.at(Setting("kernel", is_decorrelated=flag)), seen.shares, (quantile,)
+                scaled.at(Setting("kernel", is_decorrelated=flag)), seen.shares, (quantile,)
             )[0]
             for quantile, flag in zip(quantiles, flags, strict=True)
         )
@@ -246,23 +246,25 @@ def choose_kernels(
     return chosen
 
 
-def _ladder(seen: LookedAt) -> tuple[tuple[float, float, bool], ...]:
+def _ladder(seen: ScaledReference) -> tuple[tuple[float, float, bool], ...]:
     if len(seen.views) > 1:
         return LADDER
     least = LEAST_RIDGE / seen.n_events
     return tuple((quantile, max(penalty, least), flag) for quantile, penalty, flag in LADDER_OF_ONE)
 
 
-def make_score(kind: type[Score], seen: LookedAt, reference: Look, centers: Look, setting: Setting) -> Score:
+def make_score(
+    kind: type[Score], seen: ScaledReference, reference: ScaledSample, centers: ScaledSample, setting: Setting
+) -> Score:
     """Prepare the kernel of a setting.
 
     Parameters
     ----------
     kind : type
         `Score`, or one that is prepared for less.
-    seen : LookedAt
+    seen : ScaledReference
         The reference.
-    reference, centers : Look
+    reference, centers : ScaledSample
         Of its events and centres.
     setting : Setting
         The kernel.
@@ -280,7 +282,7 @@ def make_score(kind: type[Score], seen: LookedAt, reference: Look, centers: Look
     )
 
 
-def make_plain(seen: LookedAt) -> list[tuple[int, OrderTest | SharesTest]]:
+def make_plain(seen: ScaledReference) -> list[tuple[int, OrderTest | SharesTest]]:
     """Prepare the plain tests, each with its feature.
 
     Kernels of a single smooth feature are sensitive to the same departures.

@@ -20,8 +20,8 @@ from dqm.nplm.profiled_score import ProfiledScore
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
 from dqm.nplm.score import BriefScore, Score, log_chi_squared
 from dqm.nplm.setting import (
-    Look,
-    LookedAt,
+    ScaledReference,
+    ScaledSample,
     Setting,
     choose_kernels,
     choose_views,
@@ -160,9 +160,12 @@ class SeveralTest:
         self._rule = rule
         sample = Sample.check(reference, counts, "reference")
         shares = reference_shares(sample, weights)
-        self._low, self._high = sample.x.min(axis=0), sample.x.max(axis=0)
+        self._low = sample.x.min(axis=0)
+        self._high = sample.x.max(axis=0)
         views = choose_views(kinds, sample, shares)
-        self._seen = LookedAt(views, sample.x, choose_centers(centers, sample, rng), shares, sample.n_events)
+        self._seen = ScaledReference(
+            views, sample.x, choose_centers(centers, sample, rng), shares, sample.n_events
+        )
         self._weights = weights
         self._counts = sample.counts
         self._kernels = choose_kernels(
@@ -239,8 +242,8 @@ class SeveralTest:
         if not np.isfinite(point.delta):
             unknown = np.full(len(self.settings), math.nan)
             return self._result(sample, unknown, delta=math.nan, converged=False)
-        look = Look(self._seen, sample.x)
-        columns = [look.at(setting) for setting in self._kernels]
+        scaled = ScaledSample(self._seen, sample.x)
+        columns = [scaled.at(setting) for setting in self._kernels]
         found = self._profile.evaluate(point, sample, columns, measured)
         log_p = self._log_p(sample, found.statistics, point.weights)
         seen = int(log_p.argmin())
@@ -297,10 +300,10 @@ class SeveralTest:
             counts = [None] * len(rows) if weights is None else weights
             return [self.evaluate(pool[one], weights=w) for one, w in zip(rows, counts, strict=True)]
         drawn = DrawnWindows(pool, rows, weights)
-        look = Look(self._seen, drawn.x)
+        scaled = ScaledSample(self._seen, drawn.x)
         kernels = np.empty((len(rows), len(self._kernels)))
         for k, (setting, sized) in enumerate(zip(self._kernels, self._sized, strict=True)):
-            sums = drawn.sum(sized.score.kernel, look.at(setting))
+            sums = drawn.sum(sized.score.kernel, scaled.at(setting))
             kernels[:, k] = sized.of_sums(sized.score.transform(sums))
         samples = map(drawn.sample, range(len(rows)))
         return [self._result(s, self._log_p(s, one)) for s, one in zip(samples, kernels, strict=True)]
@@ -409,7 +412,7 @@ class SeveralTest:
             Nuisance parameters at which the reference is taken.
         """
         setting, seen = self.settings[place], self._seen
-        if setting.test == "pulls" or not Look(seen, seen.centers).at(setting).shape[1]:
+        if setting.test == "pulls" or not ScaledSample(seen, seen.centers).at(setting).shape[1]:
             setting = self.settings[0]  # a feature with one value has no coordinates
         test = self._fits.get(place)
         if test is None:
@@ -421,11 +424,11 @@ class SeveralTest:
                 weights = of_rows / (1.0 if self._counts is None else self._counts)
                 n_expected = of_rows.sum()
             test = KernelTest(
-                Look(seen, seen.reference).at(setting),
+                ScaledSample(seen, seen.reference).at(setting),
                 n_expected=n_expected,
                 width=setting.width if setting.test == "kernel" else FIT_WIDTH,
                 penalty=FIT_PENALTY,
-                centers=Look(seen, seen.centers[:FIT_CENTERS]).at(setting),
+                centers=ScaledSample(seen, seen.centers[:FIT_CENTERS]).at(setting),
                 weights=weights,
                 counts=self._counts,
                 loss="logistic" if self._fit is None else "likelihood",
@@ -434,7 +437,7 @@ class SeveralTest:
             )
             if self._fit is None:  # otherwise each window has a reference of its own
                 self._fits[place] = test
-        return test.evaluate(Look(seen, sample.x).at(setting), weights=sample.counts)
+        return test.evaluate(ScaledSample(seen, sample.x).at(setting), weights=sample.counts)
 
     def describe_value(self, values: FloatArray, feature: int, nu: Sequence[float] = ()) -> str:
         """Say which value of a feature departs most in a window; empty if its shares are not tested."""
@@ -455,7 +458,7 @@ class SeveralTest:
         return np.array([*kernels, *(math.log(2.0) if one == "pulls" else of_plain for one in others)])
 
     def _make_scores(self, few_windows: bool) -> list[Score]:
-        reference, centers = (Look(self._seen, x) for x in (self._seen.reference, self._seen.centers))
+        reference, centers = (ScaledSample(self._seen, x) for x in (self._seen.reference, self._seen.centers))
         kind = ProfiledScore if self._nuisances else BriefScore if few_windows else Score
         return [make_score(kind, self._seen, reference, centers, setting) for setting in self._kernels]
 
@@ -472,10 +475,10 @@ class SeveralTest:
 
     def _statistics(self, sample: Sample) -> FloatArray:
         """Give T of each kernel."""
-        look = Look(self._seen, sample.x)
+        scaled = ScaledSample(self._seen, sample.x)
         counts = sample.weights
         pairs = zip(self._kernels, self._sized, strict=True)
-        return np.array([sized.statistic(look.at(setting), counts) for setting, sized in pairs])
+        return np.array([sized.statistic(scaled.at(setting), counts) for setting, sized in pairs])
 
     def _resize(self, n_expected: float) -> None:
         if not (np.isfinite(n_expected) and n_expected > 0):

@@ -266,7 +266,8 @@ def _correct(
 def _quasi_newton(
     whole: SingleObjective, state: _State, inverse: LowMemoryInverse, enough: float, tolerance: float
 ) -> None:
-    sensitivity, n_before = state.sensitivity, state.iterations
+    sensitivity = state.sensitivity
+    n_before = state.iterations
     here = state.point
     slope = whole.gradient(here)
     for iteration in range(1, MAX_QUASI_NEWTON_STEPS + 1):

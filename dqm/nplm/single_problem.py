@@ -177,7 +177,8 @@ class CellObjective(SingleObjective):
         else:
             s = expit(f[0])
             second = s * (1.0 - s)
-            asymmetry, fourth = second * (1.0 - 2.0 * s), second * (1.0 - 6.0 * second)
+            asymmetry = second * (1.0 - 2.0 * s)
+            fourth = second * (1.0 - 6.0 * second)
             slopes[0] = self._weights * (s + asymmetry * squares / 2.0 + fourth * cubes / 6.0)
             slopes[1:] = self._weights * (second * f[1:] + asymmetry * third / 2.0)
         return self._slope(at, self._by_function @ slopes.astype(np.float32).ravel())

@@ -11,7 +11,7 @@ from dqm.events import FloatArray
 from dqm.nplm.feature_kind import FeatureKind, views_of
 from dqm.nplm.pool import Pool
 from dqm.nplm.samples import Sample, choose_centers
-from dqm.nplm.setting import Look, LookedAt, choose_kernels
+from dqm.nplm.setting import ScaledReference, ScaledSample, choose_kernels
 
 __all__ = ["Divisions", "PermutationP", "TwoSampleTest", "permutation_p"]
 
@@ -92,8 +92,8 @@ class TwoSampleTest(Divisions):
         shares = sample.weights / sample.n_events
         n_centers = min(MAX_CENTERS, len(np.unique(sample.x, axis=0)))
         centers = choose_centers(n_centers, sample, np.random.default_rng([seed, 0]))
-        seen = LookedAt(views_of(kinds, sample.x, shares), sample.x, centers, shares, sample.n_events)
-        at_sample, at_centers = Look(seen, sample.x), Look(seen, centers)
+        seen = ScaledReference(views_of(kinds, sample.x, shares), sample.x, centers, shares, sample.n_events)
+        at_sample, at_centers = ScaledSample(seen, sample.x), ScaledSample(seen, centers)
         self.settings = tuple(one for one in choose_kernels(seen) if one.feature is None)
         self._pools = [
             Pool.of(
@@ -167,7 +167,8 @@ def permutation_p(observed: FloatArray, permuted: FloatArray) -> PermutationP:
     n = len(t)
     n_above = np.column_stack([n - np.searchsorted(np.sort(column), column, "left") for column in t.T])
     pull = (t - t.mean(axis=0)) / np.maximum(t.std(axis=0), 1.0 / LARGEST)
-    smallest, largest = n_above.min(axis=1), pull.max(axis=1)
+    smallest = n_above.min(axis=1)
+    largest = pull.max(axis=1)
     is_as_extreme = (smallest < smallest[0]) | ((smallest == smallest[0]) & (largest >= largest[0]))
     return PermutationP(
         p=float(is_as_extreme.mean()),

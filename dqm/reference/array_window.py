@@ -113,7 +113,8 @@ def _readings(
             where="measured",
             fix=f"For such windows the bundle has: {', '.join(sigmas) or 'none'}",
         )
-    readings, free = [], []
+    readings = []
+    free = []
     for name, sigma in sigmas.items():
         if name not in measured:
             raise InputError(

@@ -151,7 +151,10 @@ def create_bundle(
     refuse_hopeless(recipe.n_expected, recipe.n_reference, n_pool)
     rng = np.random.default_rng(recipe.seed)
     chosen = choose_test(sample, recipe, rng, progress)
-    reference, pool, centers, settings = chosen.reference, chosen.pool, chosen.centers, chosen.settings
+    reference = chosen.reference
+    pool = chosen.pool
+    centers = chosen.centers
+    settings = chosen.settings
     test = chosen.make(reference, centers)
     _try(test, pool, recipe, len(reference.x), rng)
     arrays = {"reference": reference.x, "centers": centers, "pool": pool.x}
@@ -415,4 +418,4 @@ def _check_recipe(recipe: Recipe, events: FloatArray) -> None:
     if twice:
         raise InputError(f"two features are named {twice[0]!r}", fix="Name every column differently")
     if not 10 <= recipe.n_expected < 1e9:
-        raise InputError(f"windows of {recipe.n_expected:g} events", fix="A window takes 10 events or more")
+        raise InputError(f"the window size is {recipe.n_expected:g}", fix="A window takes 10 events or more")

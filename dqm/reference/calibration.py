@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dqm.errors import BundleError, InputError
+from dqm.errors import BundleError, InputError, format_count
 from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.null import NullTable, measure_linear_share, split_offset
@@ -69,7 +69,7 @@ def calibrate(
         If the workers are lost; what they finished is kept.
     """
     if n_toys < 100:
-        raise InputError(f"{n_toys} toys asked for", fix="A null table takes 100 or more")
+        raise InputError(f"{format_count(n_toys, 'toy')} asked for", fix="A null table takes 100 or more")
     check_kind(bundle, kind)
     ToySource(bundle, kind)  # refuses a pool that is too small
     per_split = origin_of(bundle, kind.n_expected, origin).per_split
@@ -145,7 +145,7 @@ def refuse_failures(bundle: StoredBundle, kind: WindowKind, toys: FloatArray) ->
 def check_kind(bundle: StoredBundle, kind: WindowKind) -> None:
     """Refuse windows that make no sense; raises `InputError`."""
     if not 10 <= kind.n_expected < 1e9:
-        raise InputError(f"windows of {kind.n_expected:g} events", fix="A window takes 10 events or more")
+        raise InputError(f"the window size is {kind.n_expected:g}", fix="A window takes 10 events or more")
     if kind.cut is WindowCut.COUNT and kind.n_expected != round(kind.n_expected):
         raise InputError(
             f"windows cut by count cannot hold {kind.n_expected} events", fix="Give a whole number"

@@ -176,7 +176,8 @@ def support_line(bundle: StoredBundle, found: BlockWindows) -> CertificateLine:
     n_reference, n_features = bundle.reference.shape
     expected = 2.0 * n_features * found.n_events / n_reference
     outside = found.n_outside.ravel()
-    share, mean = float((outside > 0).mean()), float(outside.mean())
+    share = float((outside > 0).mean())
+    mean = float(outside.mean())
     chance = float(special.gammainc(max(outside.sum(), 1e-9), expected * outside.size))
     light = Light.AMBER if chance < DOUBTFUL or mean > MANY_OUTSIDE else Light.GREEN
     if chance < CERTAIN and mean > 2.0 * expected:

@@ -47,12 +47,12 @@ from dqm.reference.window_range import interpolate
 __all__ = ["Evaluation", "Evaluator"]
 
 MOST_SHOWN_CHANNELS = 1024
-"""With at most so many channels the occupancy of every window is kept, else that of unhealthy ones."""
+"""Most channels with which the occupancy of every window is kept; with more, that of unhealthy ones."""
 
 ENDED_EARLY = "the fit ended early, far beyond the null table: t is larger, and maps show the point reached"
 
 SURPRISING = 1e-4
-"""Events outside the reference are remarked on if so many have a smaller probability than this."""
+"""Events outside the reference are remarked on if their number has a smaller probability than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +325,8 @@ class Evaluator:
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
         """Test the events without NaN, and the share of the others."""
-        x, manifest = self._select(window), self.bundle.manifest
+        x = self._select(window)
+        manifest = self.bundle.manifest
         share = manifest.finite_share
         found = compare_nan(x, manifest)
         finite = replace(

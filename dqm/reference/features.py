@@ -302,7 +302,7 @@ def _is_far(values: FloatArray, at: int) -> bool:
 
 
 def _has_steps(values: FloatArray, n_events: int) -> bool:
-    """Tell whether so many events repeat a few values, or values in equal steps."""
+    """Tell whether `n_events` events repeat a few values, or values in equal steps."""
     if len(values) < 2:
         return len(values) == 1
     if len(values) > min(MOST_STEPS, n_events / 10):

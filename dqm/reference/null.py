@@ -281,7 +281,7 @@ class NullTable:
         for p in CHECKED:
             beyond = int((self._sorted > self._quantiles_beyond(p)[0]).sum())
             if scipy.stats.binom.sf(beyond - 1, n, p) < MISFIT:
-                return f"{beyond} of {n} toys lie where the fitted tail expects {n * p:.3g}"
+                return f"{beyond} of {n} toys where the fitted tail expects {n * p:.3g}"
         return ""
 
     def _quantiles_beyond(self, p: float) -> FloatArray:

@@ -31,7 +31,7 @@ from dqm.reference.toys import Toy, ToySource, Truth
 __all__ = ["ToyWork", "run_toys"]
 
 CHUNK = 25
-"""Most toys in one unit of work; an interruption loses at most so many for each process."""
+"""Most toys in one unit of work; an interruption loses at most this number for each process."""
 
 CHUNK_OF_DRAWN = 1000
 """The same if the test is quick with toys from one pool: it looks at each event of the pool once for all of

@@ -215,7 +215,7 @@ def one_thread() -> Iterator[None]:
 
 
 def use_threads(n: int) -> None:
-    """Compute on so many threads from now on."""
+    """Compute on `n_threads` threads from now on."""
     import torch
 
     _libraries().limit(limits=n)

@@ -29,7 +29,8 @@ def reference_curve(
     label : str
         What the curve is called.
     """
-    sample, names = bundle.reference_sample, bundle.manifest.features
+    sample = bundle.reference_sample
+    names = bundle.manifest.features
     share = sample.weights * (n_events / sample.n_events)
     events = {}
     for ratio_map in maps:

@@ -145,7 +145,8 @@ def _map(old: StoredBundle, x: FloatArray) -> Explanation:
     )
     fitted = test.evaluate(chosen)
     maps = RatioMaps(reference, old.manifest.features)
-    weights, log_ratio = fitted.reference_weights, fitted.log_ratio_reference
+    weights = fitted.reference_weights
+    log_ratio = fitted.log_ratio_reference
     features = maps.features(chosen, weights, log_ratio)
     found = np.array([divergence(one) for one in features])
     shares = np.maximum(found, 0.0) / (float(np.maximum(found, 0.0).sum()) or 1.0)

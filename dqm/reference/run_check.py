@@ -51,7 +51,8 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
     constant = constant_features(x, names)
     if len(constant) == len(names):
         raise InputError(
-            f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are all'} constant in {len(x)} events",
+            f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are all'} constant "
+            f"in {format_count(len(x), 'event')}",
             where=where,
             fix="Give a feature that varies: 'dqm reference advise FILE --features A,B' takes others",
         )

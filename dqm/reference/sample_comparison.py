@@ -43,8 +43,8 @@ N_BY_CHANCE = 12
 """Permutations with which the effect of chance on the divergence of each feature is measured."""
 
 SURPRISE = 5.0
-"""Common events may exceed the number expected from repeats within the samples by so many standard
-deviations."""
+"""Standard deviations by which common events may exceed the number expected from repeats within the
+samples."""
 
 TOLD_P = 0.05
 """p below which the samples are said to differ, and in which features; above it the ranking is chance."""

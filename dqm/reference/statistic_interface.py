@@ -141,7 +141,7 @@ class Resizable(Protocol):
     """A test that other sizes of windows can share; other tests are made for each size."""
 
     def at(self, n_expected: float, /) -> Statistic:
-        """Give the test for windows of so many expected events."""
+        """Give the test for windows with this number of expected events."""
 
 
 @runtime_checkable

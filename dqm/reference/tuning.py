@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
-from dqm.nplm.setting import Look, LookedAt, Setting, choose_views
+from dqm.nplm.setting import ScaledReference, ScaledSample, Setting, choose_views
 from dqm.reference.advice import PENALTIES, draw_windows, is_plausible
 from dqm.reference.build import USUAL_CENTERS, ChosenTest, Recipe, choose_test
 from dqm.reference.manifest import Manifest
@@ -243,12 +243,14 @@ def _vary_penalty(chosen: ChosenTest) -> list[_Candidate]:
     """Give the chosen test with other penalties; those of several kernels change together."""
     penalty = chosen.settings["penalty"]
     if isinstance(penalty, tuple):
-        knob, own = "penalty factor", 1.0
+        knob = "penalty factor"
+        own = 1.0
         tried: dict[float, SettingValue] = {
             by: tuple(by * float(one) for one in penalty) for by in PENALTY_FACTORS
         }
     else:
-        knob, own = "penalty", float(penalty)
+        knob = "penalty"
+        own = float(penalty)
         tried = {value: value for value in sorted({*PENALTIES, own})}
     return [
         _Candidate(
@@ -277,7 +279,8 @@ def _agreement(t: FloatArray, other: FloatArray) -> float:
 
 def _widths(settings: Settings) -> tuple[tuple[float, ...], int]:
     """Give the widths of the kernels of all features, and the number of those of single features."""
-    width, single = settings["width"], settings.get("feature_width", ())
+    width = settings["width"]
+    single = settings.get("feature_width", ())
     widths = width if isinstance(width, tuple) else (width,)
     return tuple(map(float, widths)), len(single) if isinstance(single, tuple) else 0
 
@@ -287,9 +290,9 @@ def _distances(reference: Sample, settings: Settings, rng: np.random.Generator) 
     kinds = settings.get("kinds", ())
     shares = np.full(len(reference.x), 1.0 / len(reference.x))
     views = choose_views([str(one) for one in kinds] if isinstance(kinds, tuple) else (), reference, shares)
-    seen = LookedAt(views, reference.x, reference.x, shares, reference.n_events)
+    seen = ScaledReference(views, reference.x, reference.x, shares, reference.n_events)
     some = reference.x[rng.choice(len(reference.x), size=min(SAMPLED, len(reference.x)), replace=False)]
-    found: FloatArray = pdist(Look(seen, some).at(Setting("kernel")))
+    found: FloatArray = pdist(ScaledSample(seen, some).at(Setting("kernel")))
     return found
 
 

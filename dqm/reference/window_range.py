@@ -144,7 +144,8 @@ def calibrate_range(
             ToySource(bundle, kind)  # refuses a pool that is too small
         return [ToyWork.of(bundle, kind, NOMINAL, seed, per_split) for kind in kinds]
 
-    works, checks = works_at(sizes, seed), works_at(middles, seed + 1)
+    works = works_at(sizes, seed)
+    checks = works_at(middles, seed + 1)
     n_in_tables = n_each * len(works)
     total = n_in_tables + n_middle * len(checks)
     workers = workers or Processes(None)

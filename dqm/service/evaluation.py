@@ -75,7 +75,7 @@ class ExplanationBudget:
 
 
 BUDGET = ExplanationBudget()
-"""Of this process, for all its bundles."""
+"""The budget of this process, for all its bundles."""
 
 
 class WindowEvaluator:

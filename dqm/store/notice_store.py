@@ -61,7 +61,7 @@ class NoticeStore:
             connection.execute(self._database.insert(notices).values(row).on_conflict_do_nothing())
             return float(connection.execute(query).scalar_one())
 
-    def told(self, target: str) -> dict[Key, LastNotice]:
+    def sent(self, target: str) -> dict[Key, LastNotice]:
         """Read what a target was told of each alarm last."""
         c = notices.c
         of_alarms = c.stream != _TARGET_ITSELF, c.cause.in_(list(Cause))

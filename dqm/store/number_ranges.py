@@ -1,4 +1,4 @@
-"""Conditions on many numbers: a database takes only so many single values."""
+"""Conditions on many numbers: a database limits the number of single values."""
 
 from __future__ import annotations
 

@@ -122,7 +122,9 @@ class RunSummaryStore:
 
     def _extend(self, connection: Connection, known: _Known, verdict: Verdict) -> bool:
         """Add to a row, if it is still as it is known."""
-        stream, summary, written_as = verdict.window.stream, known.summary, random_integer()
+        stream = verdict.window.stream
+        summary = known.summary
+        written_as = random_integer()
         if known.pruned_seq is not None and verdict.window.seq <= known.pruned_seq:
             return True
         summary.add(verdict)
@@ -192,7 +194,7 @@ class RunSummaryStore:
         runs : collection of int, optional
             Only these runs.
         last : int, optional
-            Only the last so many runs.
+            Number of runs, the newest.
         before : float, optional
             Only runs whose first verdict was given before this time, Unix seconds.
 

@@ -91,7 +91,8 @@ class VerdictStore:
 
     def __init__(self, url: str, *, create: bool = True) -> None:
         self.database = Database(url, create=create)
-        insert, prepare = self.database.insert, self.database.prepare
+        insert = self.database.insert
+        prepare = self.database.prepare
         without_number = [column.key for column in verdicts.c if column is not verdicts.c.id]
         self._insert = prepare(insert(verdicts).on_conflict_do_nothing().inline(), without_number)
         self._insert_explanation = prepare(insert(explanations))

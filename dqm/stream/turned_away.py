@@ -68,7 +68,7 @@ class TurnedAwayPeers:
             return tuple(reversed(self._peers.values()))
 
     def _forget(self, now: float) -> None:
-        """Forget who has not tried for long, or tried in the future of a clock that was put back."""
+        """Forget who has not tried for a long time, or tried in the future of a clock that was put back."""
         for peer in list(self._peers.values()):
             if abs(now - peer.last) > _REMEMBERED_SECONDS:
                 del self._peers[peer.address]

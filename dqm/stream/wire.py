@@ -47,8 +47,10 @@ VERSION = 2
 _FIRST_VERSION = 1
 
 _MAX_EXPECTED = 1e12
-_LIVE_SECONDS_EXCESS = 1e-3  # by so much, and by this share of it, the live time may exceed the window:
-_LIVE_SHARE_EXCESS = 1e-3  # the clock of a scaler is not that of the computer
+# the live time may exceed the window by these seconds and this share of the window: the clock of a scaler is
+# not that of the computer
+_LIVE_SECONDS_EXCESS = 1e-3
+_LIVE_SHARE_EXCESS = 1e-3
 _MAX_ENTRIES = 64
 _DIGEST_BYTES = 16
 _EMPTY_PAYLOAD_BYTES = 4096  # Arrow's own bytes in a payload: schema, batch metadata, end mark

@@ -234,7 +234,8 @@ def _moment(text: str) -> float:
 
 def view_line(journal: RunJournal) -> RunLine:
     """Show a run in the list."""
-    signed, amendments = journal.sign_off, journal.amendments
+    signed = journal.sign_off
+    amendments = journal.amendments
     return RunLine(
         run=journal.run,
         version=journal.version,

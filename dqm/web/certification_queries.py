@@ -30,7 +30,7 @@ class CertificationActions(Protocol):
     def last_runs(self, limit: int, below: int | None = None) -> list[RunJournal]:
         """Give the runs of the largest numbers, below another one, the largest first."""
 
-    def look(self, run: int) -> CertifiedRun:
+    def read_run(self, run: int) -> CertifiedRun:
         """Read a run; raises `InputError` if nothing is known of it."""
 
     def journal(self, run: int) -> RunJournal:
@@ -57,7 +57,7 @@ def list_runs(actions: CertificationActions, limit: int, below: int | None = Non
 def find_run(actions: CertificationActions, run: int) -> RunCertification:
     """Give a run with all that was said of it; raises `NotFoundError`."""
     try:
-        found = actions.look(run)
+        found = actions.read_run(run)
     except InputError as error:
         raise NotFoundError(error.what, fix="See /certification for the runs that have windows") from None
     signed = found.journal.sign_off

@@ -7,8 +7,8 @@ Deadlines. A connection is always in one `Phase`. In all phases but ``ANSWERING`
 peer, and each of these phases has a deadline that more bytes do not prolong. After it the connection is
 closed.
 
-Room. There may be so many connections in all, so many from one address, and so many from other hosts, which
-leaves room for this host. Where a limit is reached, a new connection takes the place of the one that has kept
+Room. The number of connections is limited in all, from one address, and from other hosts, which leaves room
+for this host. Where a limit is reached, a new connection takes the place of the one that has kept
 the server waiting for the longest time, among those under the same limit. So silent peers do not exclude
 others: a request that comes at once is answered. A new connection is refused only if all others are being
 answered. The wait decides, not the order, because a program on this host and a proxy have one address for
@@ -244,7 +244,8 @@ class ConnectionRoom:
         bool
             Whether it may stay.
         """
-        limits, (origin, is_shared) = self.limits, self._origin(new.address)
+        limits = self.limits
+        origin, is_shared = self._origin(new.address)
         same = [one for one, other in self._open.items() if other == origin]
         remote = [one for one, other in self._open.items() if other != _LOOPBACK]
         has_room = is_shared or self._make_room(same, limits.most_of_address)

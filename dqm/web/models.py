@@ -299,7 +299,7 @@ RunNumbers = Annotated[
 class TrendQuery(_Request):
     """Which runs of a stream to put side by side."""
 
-    last: int = Field(30, ge=1, le=MOST_SHOWN, description="the last so many runs")
+    last: int = Field(30, ge=1, le=MOST_SHOWN, description="number of runs: the last ones")
     runs: RunNumbers = Field("", description="instead: these runs, as in 100-130,135; the last 1000 of them")
 
     @property
@@ -335,7 +335,7 @@ class WindowQuery(_Request):
 
     run: SequenceNumber | None = Field(None, description="only of this run")
     quality: Quality | None = Field(None, description="only of this quality")
-    limit: int = Field(100, ge=1, le=1000, description="the last so many")
+    limit: int = Field(100, ge=1, le=1000, description="most that are given: the last ones")
 
 
 class ChangeQuery(_Request):
@@ -343,7 +343,7 @@ class ChangeQuery(_Request):
 
     stream: StreamName | None = Field(None, description="only of this stream")
     since: Moment | None = Field(None, description="only since then, Unix seconds")
-    limit: int = Field(100, ge=1, le=1000, description="the last so many")
+    limit: int = Field(100, ge=1, le=1000, description="most that are given: the last ones")
 
 
 class CommentBody(_Request):

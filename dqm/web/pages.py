@@ -106,7 +106,8 @@ def _show_trouble(queries: Queries, request: Request, problem: Problem) -> Respo
 
 def _overview(queries: Queries, request: Request) -> Response:
     page = queries.overview()
-    name, quality = request.query_params.get("name", ""), request.query_params.get("quality", "")
+    name = request.query_params.get("name", "")
+    quality = request.query_params.get("quality", "")
     streams = {
         s.name: s
         for s in page.streams
@@ -329,7 +330,8 @@ def _comment(fields: Form) -> str:
 
 def _alarm_of(request: Request) -> tuple[str, Cause]:
     """Identity of the alarm in the address; raises `NotFoundError`."""
-    stream, cause = request.path_params["stream"], request.path_params["cause"]
+    stream = request.path_params["stream"]
+    cause = request.path_params["cause"]
     if cause not in set(Cause):
         raise NotFoundError(f"no cause {cause!r}", fix=f"Use one of {', '.join(Cause)}")
     return stream, Cause(cause)

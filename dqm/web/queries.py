@@ -144,7 +144,7 @@ class Queries:
             version=self.version,
             notice=self.notice(),
             turned_away=tuple(self.turned_away()),
-            untold=self.untold(),
+            untold=self.failing_targets(),
             peers=self.peers(),
             needs_response=tuple(filter(needs_response, alarms)),
             groups=tuple(line for line in _lines(alarms) if line.needs_response),
@@ -159,7 +159,7 @@ class Queries:
         """Give the present state of each stream beside its alarms."""
         return self.statuses.shown(self.alarm_service.ceilings())
 
-    def untold(self) -> tuple[m.FailingTarget, ...]:
+    def failing_targets(self) -> tuple[m.FailingTarget, ...]:
         """Give the targets that cannot be told of alarms."""
         return tuple(
             m.FailingTarget(target=status.target, since=status.failing_since, reason=status.reason)

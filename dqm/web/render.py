@@ -52,7 +52,8 @@ def render(
     Response
         With the cookie of our forms.
     """
-    token, principal = form_token(request), principal_of(request)
+    token = form_token(request)
+    principal = principal_of(request)
     last = [state.last for state in queries.present().values()] if principal.may_read else []
     text = (
         _templates()

@@ -55,7 +55,7 @@ def create_app(
     silent_seconds : callable
         Seconds since the daemon's loop last made progress.
     longest_silence_seconds : float
-        After so many seconds without progress ``/healthz`` answers 503.
+        Seconds without progress after which ``/healthz`` answers 503.
     queries : Queries, optional
         What page and API show; without it there are none.
     authenticator : Authenticator, optional
@@ -81,7 +81,7 @@ def create_app(
             content["seconds_since_progress"] = round(silence, 3)
             content["streams"] = list(metrics.streams)
             if queries is not None:
-                content["untold"] = [each.model_dump() for each in queries.untold()]
+                content["untold"] = [each.model_dump() for each in queries.failing_targets()]
             if is_stuck:
                 content["reason"] = (
                     f"no progress for {silence:.0f} s, at most {longest_silence_seconds:.0f} s allowed"

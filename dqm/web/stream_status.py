@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 
-from dqm.alarm import PresentState, QualityCeiling, is_overdue
-from dqm.alarm.present_state import NEVER_SEEN
+from dqm.alarm import PresentState, QualityCeiling
 from dqm.errors import InputError
 from dqm.events import RunRecord, Verdict
 from dqm.export.views import Recent
@@ -63,42 +62,35 @@ class StreamStatuses:
             self._version += 1
         self.timeline.follow(self._states)
 
-    def recall(self, verdicts: Iterable[Verdict], stale_seconds: float) -> None:
+    def recall(self, verdicts: Sequence[Verdict], stale_seconds: float, silence: str = "") -> None:
         """Add windows from before the daemon started.
 
         Parameters
         ----------
-        verdicts : iterable of Verdict
-            Of one of the streams, the oldest first.
-        stale_seconds : float
-            An older one says nothing of the present. This is no silence: nobody listened meanwhile.
+        verdicts : sequence of Verdict
+            Of one of the streams, the oldest first; the last `N_RECENT` count.
+        stale_seconds, silence
+            As `PresentState.recall` takes them.
 
         Raises
         ------
         InputError
             If the stream is not one of these.
         """
-        now = self._clock()
-        for verdict in verdicts:
-            self.observe(verdict)
-            if is_overdue(verdict.judged_at, now, stale_seconds):
-                self.mark_stale(verdict.window.stream, NEVER_SEEN, verdict.judged_at + stale_seconds)
+        verdicts = verdicts[-N_RECENT:]
+        if verdicts:
+            now = self._clock()
+            self._add(verdicts, lambda state: state.recall(verdicts, now, stale_seconds, silence))
 
     def observe(self, verdict: Verdict) -> None:
         """Show a new verdict; raises `InputError` if its stream is not one of these."""
-        window = verdict.window
-        recent = Recent(run=window.run, seq=window.seq, quality=verdict.quality)
-        with self._lock:
-            self._states[window.stream] = self.find(window.stream).observe(verdict)
-            self._recent[window.stream].append(recent)
-            self._version += 1
-        self.timeline.note(window.stream, verdict.judged_at, verdict.quality)
+        self._add([verdict], lambda state: state.observe(verdict))
 
     def note_run(self, record: RunRecord) -> None:
         """Show that a run began or ended; raises `InputError` if its stream is not one of these."""
         self._change(record.stream, lambda state: state.enter(record))
 
-    def mark_stale(self, name: str, reason: str, since: float | None = None) -> None:
+    def mark_stale(self, name: str, reason: str) -> None:
         """Show that no window has come for too long; raises `InputError` if it is not one of these.
 
         Parameters
@@ -107,10 +99,8 @@ class StreamStatuses:
             The stream.
         reason : str
             Since when there was no window, in words.
-        since : float, optional
-            When it became too long, Unix seconds; default: now.
         """
-        now = self._clock() if since is None else since
+        now = self._clock()
         self._change(name, lambda state: state.expire(reason, now))
 
     def find(self, name: str) -> PresentState:
@@ -130,6 +120,18 @@ class StreamStatuses:
         """Give the states of all streams beside their alarms, as everybody shows them."""
         with self._lock:
             return {name: state.beside(ceilings.get(name)) for name, state in self._states.items()}
+
+    def _add(self, verdicts: Sequence[Verdict], step: Callable[[PresentState], PresentState]) -> None:
+        """Show windows of one stream, and its state after them."""
+        name = verdicts[0].window.stream
+        with self._lock:
+            self._states[name] = step(self.find(name))
+            self._recent[name].extend(
+                Recent(run=v.window.run, seq=v.window.seq, quality=v.quality) for v in verdicts
+            )
+            self._version += 1
+        for verdict in verdicts:
+            self.timeline.note(name, verdict.judged_at, verdict.quality)
 
     def _change(self, name: str, step: Callable[[PresentState], PresentState]) -> None:
         with self._lock:

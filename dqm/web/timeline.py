@@ -55,7 +55,7 @@ class Timeline:
         windows : iterable of (str, float, Quality)
             Of the last hours.
         most : int
-            With so many of them, there are more that are not known.
+            Most that were read: with this number of them, there may be more that are not known.
         """
         oldest = None
         n = 0

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from dqm.alarm import PresentState, QualityCeiling
+from dqm.alarm.present_state import NEVER_SEEN
 from dqm.events import Quality, RunRecord, Verdict
 
 from .engines import verdict
@@ -45,6 +46,24 @@ def test_silence_lasts_until_a_window_of_the_present_run() -> None:
     assert SILENT.expire(SILENT.reason, 800.0) is SILENT
     assert SILENT.observe(at(710.0, run=0)) is SILENT, "a late window says nothing of the present"
     assert told(SILENT.observe(at(720.0))) == (Quality.GOOD, True, 720.0)
+
+
+@pytest.mark.parametrize(
+    ("now", "silence", "expected", "reason"),
+    [
+        (30.0, "", (Quality.GOOD, True, 10.0), ""),
+        (1000.0, "", (Quality.NULL, False, 620.0), NEVER_SEEN),
+        (1000.0, "no window since number 20", (Quality.NULL, False, 620.0), "no window since number 20"),
+        (30.0, "no window since number 20", (Quality.NULL, False, 30.0), "no window since number 20"),
+    ],
+)
+def test_after_a_restart_neither_an_old_window_nor_a_silent_stream_says_anything_of_now(
+    now: float, silence: str, expected: tuple[Quality, bool, float], reason: str
+) -> None:
+    state = FRESH.recall([at(10.0), at(20.0)], now, 600.0, silence)
+    assert (told(state), state.reason) == (expected, reason)
+    assert state.newest == at(20.0)
+    assert FRESH.recall([], now, 600.0, silence) is FRESH
 
 
 def test_another_run_begins_with_nothing_but_the_age_of_the_last_window() -> None:

@@ -24,6 +24,8 @@ UTC = ZoneInfo("UTC")
 ACTIVE, NORMAL = AlarmState.ACTIVE, AlarmState.NORMAL
 RECEIVER_HANGS_SECONDS = 60.0
 COLLECT_SECONDS = 60.0
+LOOKS_OF_A_MESSAGE = 4
+"""Before and after alarms are collected, while the message is written, and the first one after it."""
 
 
 class Receiver:
@@ -54,6 +56,8 @@ class Site:
         self.alarms: dict[str, Alarm] = {}
         self.receiver = Receiver()
         self.senders: list[NoticeSender] = []
+        self.looks: list[int] = []
+        """How many alarms were raised, each time that a sender looked."""
         self.database = Database(sqlite_url(path))
 
     def set(self, state: AlarmState, *streams: str) -> None:
@@ -64,6 +68,11 @@ class Site:
                 stream, Cause.SILENT, Priority.P2, Guidance("a", "b", "c"), state, self.now, raised_at, "none"
             )
 
+    def look(self) -> tuple[Alarm, ...]:
+        alarms = tuple(self.alarms.values())
+        self.looks.append(sum(alarm.state is ACTIVE for alarm in alarms))
+        return alarms
+
     def start(self, collect: float = 0.0, deadline: float = 20.0) -> NoticeSender:
         sender = NoticeSender(
             "mail",
@@ -72,7 +81,7 @@ class Site:
             timing=NoticeTiming(collect, 0.0, deadline),
             writer=NoticeWriter(None, UTC),
             store=NoticeStore(self.database),
-            alarms=lambda: tuple(self.alarms.values()),
+            alarms=self.look,
             clock=lambda: self.now,
         )
         sender.start()
@@ -101,11 +110,20 @@ def site(tmp_path: Path) -> Iterator[Site]:
     made.database.close()
 
 
-def quiet(sender: NoticeSender) -> None:
-    """Let the thread look several times."""
-    for _ in range(4):
+def let_look(site: Site, sender: NoticeSender) -> None:
+    """Let the thread look so often that a message which must not come would have come."""
+    enough = len(site.looks) + LOOKS_OF_A_MESSAGE
+
+    def has_looked() -> bool:
         sender.wake()
-        time.sleep(0.03)  # time for a message that must not come
+        return len(site.looks) > enough
+
+    wait_until(has_looked, "the thread looks")
+
+
+def quiet(site: Site, sender: NoticeSender) -> None:
+    """Let the thread look, without trouble."""
+    let_look(site, sender)
     assert sender.status.reason == ""
 
 
@@ -114,11 +132,11 @@ def test_raised_and_ended_are_told_once_each(site: Site) -> None:
     site.set(ACTIVE, "a")
     sender.wake()
     assert site.titles(1) == ["dqm: P2 silent: a"]
-    quiet(sender)
+    quiet(site, sender)
     site.set(NORMAL, "a")
     sender.wake()
     assert site.titles(2)[1] == "dqm: ended: silent: a"
-    quiet(sender)
+    quiet(site, sender)
     assert len(site.receiver.messages) == 2
     assert (sender.status.n_sent, sender.status.n_failed) == (2, 0)
 
@@ -128,11 +146,11 @@ def test_alarms_that_come_together_share_a_message(site: Site) -> None:
     site.set(NORMAL, *(f"s{n}" for n in range(250)))
     site.set(ACTIVE, *(f"s{n}" for n in range(100)))
     sender.wake()
-    time.sleep(0.1)  # the first alarms alone would be told by now, if nothing were collected
+    wait_until(lambda: any(site.looks), "the first alarms are seen")
     site.set(ACTIVE, *(f"s{n}" for n in range(250)))
     sender.wake()
     assert site.titles(1) == ["dqm: P2 silent: 250 streams of all groups"]
-    quiet(sender)
+    quiet(site, sender)
     assert len(site.receiver.messages) == 1
 
 
@@ -144,7 +162,7 @@ def test_a_restart_tells_nobody_twice_and_loses_nothing(site: Site) -> None:
     wait_until(lambda: first.status.n_sent == 1, "stored")
     first.stop()
     second = site.start()
-    quiet(second)
+    quiet(site, second)
     assert len(site.receiver.messages) == 1
     second.stop()
     site.set(NORMAL, "a")
@@ -154,7 +172,7 @@ def test_a_restart_tells_nobody_twice_and_loses_nothing(site: Site) -> None:
     (_, title) = site.titles(2)
     assert "ended: silent: a" in title + site.receiver.messages[1].body
     assert "CAME AND WENT" in site.receiver.messages[1].body
-    quiet(third)
+    quiet(site, third)
     assert len(site.receiver.messages) == 2
 
 
@@ -184,11 +202,11 @@ def test_a_receiver_that_hangs_holds_up_nobody_and_a_late_success_counts(site: S
     assert time.monotonic() - begin < RECEIVER_HANGS_SECONDS / 2
     wait_until(lambda: sender.status.n_failed == 1, "the deadline")
     assert sender.status.reason == "no answer within 0.1 s"
-    time.sleep(0.2)  # time for a second try beside the first, which must not come
+    let_look(site, sender)  # a second try beside the first must not come
     assert site.receiver.n_tries == 1
     site.receiver.opened.set()
     wait_until(lambda: sender.status.n_sent == 1, "the late success")
-    quiet(sender)
+    quiet(site, sender)
     assert (site.receiver.n_tries, len(site.receiver.messages)) == (1, 1)
 
 
@@ -219,11 +237,11 @@ def test_what_was_told_is_stored_as_soon_as_the_store_answers_again(
     site.set(ACTIVE, "a")
     sender.wake()
     site.titles(1)
-    quiet(sender)
+    quiet(site, sender)
     assert len(site.receiver.messages) == 1  # not again and again while it is not stored
-    assert NoticeStore(site.database).told("mail") == {}
+    assert NoticeStore(site.database).sent("mail") == {}
     fails.clear()
-    wait_until(lambda: ("a", Cause.SILENT) in NoticeStore(site.database).told("mail"), "stored")
+    wait_until(lambda: ("a", Cause.SILENT) in NoticeStore(site.database).sent("mail"), "stored")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
@@ -244,5 +262,5 @@ def test_reminders_come_until_somebody_acknowledges(site: Site) -> None:
     site.now += 601.0
     assert len(site.titles(2)) == 2
     assert site.receiver.messages[1].body.startswith("NOT ACKNOWLEDGED")
-    quiet(sender)
+    quiet(site, sender)
     assert len(site.receiver.messages) == 2

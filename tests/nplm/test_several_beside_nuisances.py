@@ -11,7 +11,7 @@ from dqm.events import FloatArray
 from dqm.nplm import Normalisation, Nuisance, NuisanceFit, SeveralResult, SeveralTest, Shape, nuisance_fit
 from dqm.nplm.kernel import gaussian_kernel
 from dqm.nplm.samples import Sample
-from dqm.nplm.setting import Look
+from dqm.nplm.setting import ScaledSample
 
 N, SIGMA = 200, 0.2
 GAS = Shape("gas", SIGMA, linear=lambda x: x[:, 0], quadratic=lambda x: -np.ones(len(x)))
@@ -88,7 +88,7 @@ def test_mean_and_spread_of_each_kernel_are_those_that_the_parameters_leave() ->
     t = []
     for x_window, value in zip(windows, measured, strict=True):
         point = test._fit.find(x_window, np.ones(N), np.array([value]))
-        columns = [Look(test._seen, x_window).at(test.settings[0])]
+        columns = [ScaledSample(test._seen, x_window).at(test.settings[0])]
         t.append(test._profile.evaluate(point, Sample(x_window), columns, np.array([value])).statistics)
     mean, variance = test._moments
     np.testing.assert_allclose(np.mean(t, axis=0), mean, rtol=0.12)

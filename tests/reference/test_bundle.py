@@ -242,7 +242,7 @@ X = healthy_events(WINDOW, 9)
             "60 events do not make a reference of 30 and a pool of at least",
         ),
         (lambda _: build_bundle(X[0], window=60), r"the sample has shape \(2,\)"),
-        (lambda _: build_bundle(X, window=5), "windows of 5 events. A window takes 10"),
+        (lambda _: build_bundle(X, window=5), "the window size is 5. A window takes 10"),
         (lambda _: build(features=["a"]), "1 feature for 2 columns"),
         (lambda _: build(features=["a", "a"]), "two features are named 'a'"),
         (lambda _: build(centers=500), "500 centres asked for, the reference has 400"),

@@ -143,4 +143,4 @@ def test_a_tail_that_does_not_describe_the_toys_is_told() -> None:
     far = rng.standard_t(3, 2000)
     toys = 100.0 + np.concatenate([far, -far])
     assert NullTable(rng.normal(100.0, 5.0, 1000)).misfit == ""
-    assert "toys lie where the fitted tail expects" in NullTable(toys).misfit
+    assert "toys where the fitted tail expects" in NullTable(toys).misfit

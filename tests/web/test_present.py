@@ -91,9 +91,10 @@ class Monitor(RuleBasedStateMachine):
         self.world.store.close()
         self.world = self.open(now)
         recent = self.world.store.latest(NAME, 24)[::-1]
-        self.world.statuses.recall(recent, STALE)
         last = {one.window.stream: one.judged_at for one in recent}
         self.world.alarm_service.resume_waits(ended_at, last)
+        silence = self.world.alarm_service.silent_streams().get(NAME, "")
+        self.world.statuses.recall(recent, STALE, silence)
         if self.run is not None:
             assert self.world.alarm_service.present_runs()[NAME] == self.run
             self.world.statuses.note_run(self.run)

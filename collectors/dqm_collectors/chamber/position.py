@@ -124,7 +124,8 @@ class BlockHistory:
     def find(self, batch_start: float, *, start: float, first_count: int, batch_seconds: float) -> Position:
         """Return from where a batch can be read again."""
         n_boundaries, n_blocks = self._find(_edge(batch_start, start, first_count))
-        boundary, block = self._boundaries[n_boundaries], self._blocks[n_blocks]
+        boundary = self._boundaries[n_boundaries]
+        block = self._blocks[n_blocks]
         return Position(
             offset=block.offset,
             near=block.near,

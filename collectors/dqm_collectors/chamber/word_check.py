@@ -324,7 +324,8 @@ def _settle(counts: IntArray, jumps: IntArray, keep: BoolArray, sure: int, *, is
     n = len(counts)
     starts: list[int] = []
     p = int(jumps[0])
-    last, floor = p - 1, 0  # last word kept before p; from `floor` to it no word was left out
+    last = p - 1  # last word kept before p
+    floor = 0  # from it to `last` no word was left out
     while p < sure:
         ahead = next((k for k in _FEW if p + k < n and _follows(counts, last, p + k)), n)
         behind = next((k for k in _FEW if last - k >= floor and _follows(counts, last - k, p)), n)

@@ -79,7 +79,8 @@ def decode_words(words: WordArray, wires: WireMap, numbering: Numbering) -> RawH
         bits = (words >> np.uint64(first_bit)) & np.uint64(2**n_bits - 1)
         return bits.view(np.int64)
 
-    channel, tdc = field(49, 9), field(0, 5)
+    channel = field(49, 9)
+    tdc = field(0, 5)
     if numbering is Numbering.ELECTRONICS:
         channel += wires.first_channel
         tdc -= 1

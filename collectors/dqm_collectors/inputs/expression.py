@@ -38,7 +38,7 @@ MOST_NODES = 300
 """Most operations, columns and numbers."""
 
 MOST_COLUMNS = 30
-"""Most different columns: numexpr takes so many."""
+"""Most different columns: numexpr takes no more."""
 
 _ARITHMETIC: Mapping[type[ast.AST], str] = {
     ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.Pow: "**",

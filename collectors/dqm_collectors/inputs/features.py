@@ -266,7 +266,8 @@ class FeatureReader:
                     fix="Name features whose lists belong together, or take one value of the others: "
                     "columns.NAME.take",
                 )
-            found, of = lengths, name
+            found = lengths
+            of = name
         return found
 
     def _name_columns(self) -> dict[str, _Source]:

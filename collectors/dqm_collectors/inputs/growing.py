@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from dqm.errors import FileError
+from dqm.errors import FileError, format_count
 from dqm.events import FileColumn
 from dqm_collectors.inputs.faults import WrittenAnewError
 from dqm_collectors.inputs.options import FileOptions
@@ -65,7 +65,7 @@ class GrowingTable:
                 return self._tree  # reading it tells how many entries there are now
             table = open_table(self._path, self._options)
             if table.n_rows is not None and table.n_rows < n_read:
-                raise WrittenAnewError(f"{table.n_rows} rows", str(n_read), where=str(self._path))
+                raise WrittenAnewError(format_count(table.n_rows, "row"), str(n_read), where=str(self._path))
             self._tree = table if self._path.suffix == ".root" else None
             return table
         if self._text is None:

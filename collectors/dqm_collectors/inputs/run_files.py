@@ -63,9 +63,9 @@ def list_files(inputs: Sequence[Path], name_pattern: str | None) -> list[RunFile
         raise FileError(
             "there is no file",
             where=", ".join(map(str, inputs)),
-            fix=f"Of a directory, files are taken whose names match name_pattern = {name_pattern!r}"
+            fix=f"In a directory, files count whose names match name_pattern = {name_pattern!r}"
             if name_pattern
-            else f"Of a directory, files with these endings are taken: {', '.join(ENDINGS)}",
+            else f"In a directory, files with these endings count: {', '.join(ENDINGS)}",
         )
     return found
 

@@ -103,7 +103,8 @@ class TextTable:
 
     def _ungroup(self, column: pa.Array, name: str, n_rows: int) -> pa.Array:
         """Read numbers with marks between groups of three digits; another grouping is an error."""
-        mark, decimal = re.escape(self.options.thousands or ""), re.escape(self.options.decimal)
+        mark = re.escape(self.options.thousands or "")
+        decimal = re.escape(self.options.decimal)
         digits = rf"(?:\d{{1,3}}(?:{mark}\d{{3}})+|\d+)"
         number = rf"(?:{digits}(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?|(?i:nan|inf)"
         is_right = pc.match_substring_regex(column, rf"^\s*[+-]?(?:{number})\s*$")

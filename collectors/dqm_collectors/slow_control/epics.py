@@ -115,7 +115,7 @@ class EpicsSource(HistorySource):
             pv.subscribe(data_type="time", data_count=1).add_callback(self._receive)
 
     def _maintain(self) -> None:
-        """Read the connected variables regularly; connect again if one is lost for long."""
+        """Read the connected variables regularly; connect again if one is lost for a long time."""
         from caproto import CaprotoError
 
         found: set[str] = set()

@@ -99,7 +99,15 @@ class Groups:
 
 
 def groups_of(channel_map: FloatArray, column: int) -> Groups:
-    """Give the layers or the cards of a map."""
+    """Give the layers or the cards of a map.
+
+    Parameters
+    ----------
+    channel_map : ndarray, shape (n_channels, 4)
+        A row for each channel.
+    column : int
+        `LAYER` or `CARD`.
+    """
     values, group, counts = np.unique(channel_map[:, column], return_inverse=True, return_counts=True)
     is_group = (values != UNKNOWN) & (counts >= 2) & (counts < len(channel_map))
     members = np.flatnonzero(is_group[group])

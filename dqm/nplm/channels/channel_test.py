@@ -214,7 +214,7 @@ class ChannelTest:
         self._bursts = replace(self.model.bursts, chance=min(0.5, share * self.model.bursts.chance))
 
     def at(self, n_expected: float) -> ChannelTest:
-        """Give the test for windows of so many expected hits."""
+        """Give the test for windows with this number of expected hits."""
         other = object.__new__(ChannelTest)
         other.__dict__.update(self.__dict__)
         other._set_size(n_expected)
@@ -381,7 +381,9 @@ class ChannelTest:
         """Compare the sum of z^2 with a gamma distribution of its mean and variance."""
         if not quiet.any():
             return 1.0
-        mean, spread, modes = fit.fitted[quiet], self._spread[quiet], self._modes[quiet]
+        mean = fit.fitted[quiet]
+        spread = self._spread[quiet]
+        modes = self._modes[quiet]
         variance = mean * (1.0 + spread * mean)
         leverage = ((modes @ fit.covariance) * modes).sum(axis=1) * mean**2 / variance
         expected = float(len(mean) - leverage.sum())

@@ -36,7 +36,7 @@ UPPER_Z = 2.0
 """Standard errors of the variance that are added to it."""
 
 RESTLESS = 10.0
-"""A channel with so many times the typical dispersion says nothing about the others."""
+"""A channel whose dispersion is this many times the typical one says nothing about the others."""
 
 FEWEST_WINDOWS = 20
 MOST_LAGS = 20

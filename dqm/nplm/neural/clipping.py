@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from dqm.errors import InputError
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
 
@@ -120,7 +120,9 @@ def choose_clipping(
         If there are too few windows, or no fit of a clipping converges.
     """
     if len(windows) < 10:
-        raise InputError(f"{len(windows)} windows to choose the clipping from", fix="Give 10 or more")
+        raise InputError(
+            f"{format_count(len(windows), 'window')} to choose the clipping from", fix="Give 10 or more"
+        )
     trials: list[ClippingTrial] = []
 
     def attempt(clipping: float, n: int) -> ClippingTrial:

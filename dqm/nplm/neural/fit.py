@@ -293,7 +293,8 @@ def minimise(problem: NetworkProblem, start: Tensor, *, tolerance: float, max_st
     damping = torch.full((n,), FIRST_DAMPING, dtype=PRECISION)
     raised = torch.full_like(damping, RAISED)
     history = now.loss.repeat(STABLE_STEPS, 1)
-    converged, n_steps = torch.zeros(n, dtype=torch.bool), torch.full((n,), max_steps)
+    converged = torch.zeros(n, dtype=torch.bool)
+    n_steps = torch.full((n,), max_steps)
     for step in range(max_steps):
         trial = problem.look(problem.limit(now.at + _step(problem, now, damping)))
         is_better = trial.loss < now.loss

@@ -16,7 +16,8 @@ from dqm.nplm.two_sample_test import Divisions
 
 __all__ = ["NetworkSetting", "NeuralTwoSampleTest"]
 
-LAYERS, STARTS = (4,), 2
+LAYERS = (4,)
+STARTS = 2
 TOLERANCE = 1e-2
 """Tolerance of the fits. All divisions are fitted alike, so p is exact also where another step would gain."""
 

@@ -175,7 +175,8 @@ class Runs:
 
     def _make(self, number: int, run_type: str) -> _Run:
         """Make what a run needs; the first run continues where an earlier start ended."""
-        source, note = self._source, self._note
+        source = self._source
+        note = self._note
         if note is not None and note.run != number and gives_runs(source):
             note = None
         label = RunLabel(number, run_type, source.origin)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dqm.config import check_writers
+from dqm.errors import format_count
 from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 
 __all__ = [
@@ -175,7 +176,7 @@ def ask_time_server(server: str, seconds: float = 5.0) -> float:
         answer = asking.recv(512)
         received = time.time()
     if len(answer) < 48:
-        raise OSError(None, f"the time server {server} gave an answer of {len(answer)} bytes")
+        raise OSError(None, f"the time server {server} gave an answer of {format_count(len(answer), 'byte')}")
     arrived, left = (_unix(answer[at : at + 8]) for at in (32, 40))
     return ((arrived - sent) + (left - received)) / 2.0
 

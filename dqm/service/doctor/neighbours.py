@@ -166,7 +166,8 @@ def look_at_units(config: Path) -> Iterator[Diagnosis]:
 
 
 def _look_at_unit(unit: dict[str, str]) -> Iterator[Diagnosis]:
-    name, state = unit["Id"], unit.get("ActiveState", "")
+    name = unit["Id"]
+    state = unit.get("ActiveState", "")
     if state != "active":
         yield red(
             "systemd",

@@ -148,7 +148,9 @@ def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator
         yield amber(
             "windows", f"the daemon does not know {format_names(missing, MOST_NAMED)}", "Reload the daemon"
         )
-    silent, unseen, ages = [], [], []
+    silent = []
+    unseen = []
+    ages = []
     for name, stream in known.items():
         last = stream["last"]
         if stream["activity"] == Activity.IDLE:
@@ -163,7 +165,7 @@ def _look_at_streams(config: DaemonConfig, streams: Any, now: float) -> Iterator
     if silent:
         yield red(
             "windows",
-            f"no window for long: {format_names(silent, MOST_NAMED)}",
+            f"silent, no window for too long: {format_names(silent, MOST_NAMED)}",
             "Is a run on? Does the collector run, and does it reach the daemon?",
         )
     if unseen:

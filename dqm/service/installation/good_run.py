@@ -98,7 +98,8 @@ def read_good_run(
     ConfigError
         If the name of a chamber cannot be the name of a stream.
     """
-    files, reading = detector.run_files, detector.reading
+    files = detector.run_files
+    reading = detector.reading
     if not detector.run_is_of_features:
         files = (folder / EXTRACTED,)
         if not files[0].exists():

@@ -156,7 +156,8 @@ class Layout:
     @property
     def service_commands(self) -> tuple[str, ...]:
         """What root does to run it as services."""
-        folder, user = shlex.quote(str(self.directory)), shlex.quote(self.service_user)
+        folder = shlex.quote(str(self.directory))
+        user = shlex.quote(self.service_user)
         units = UnitPlaces.names(self.name)
         new = [path for path in self.written if not path.is_dir()]
         data = self.directory / "data"

@@ -100,7 +100,7 @@ class CertificationService:
         journals = self._said.journals(chosen)
         return [journals[run] for run in chosen]
 
-    def look(self, run: int) -> CertifiedRun:
+    def read_run(self, run: int) -> CertifiedRun:
         """Read a run, and propose its sign-off; raises `InputError` if nothing is known of it."""
         with self._reading:
             return read_run(
@@ -144,7 +144,7 @@ class CertificationService:
         with self._lock:
             now = self._clock()
             # read before the transaction: SQLite would refuse to write where a verdict was stored meanwhile
-            made = certify(command, self.look(command.run).facts, user=user, now=now)
+            made = certify(command, self.read_run(command.run).facts, user=user, now=now)
             with self._store.database.transaction():
                 entry = self._said.add(made)
                 self._audit.record(now, user, command.action, command.target, command.comment)

@@ -58,8 +58,11 @@ __all__ = ["EvaluationWorkers", "Parts", "open_parts", "open_workers"]
 
 log = structlog.get_logger(__name__)
 
-START_SECONDS, START_SECONDS_OF_BUNDLE = 120.0, 2.0
-"""Longest time until a worker is ready, on a busy machine: for itself, and for each bundle."""
+START_SECONDS = 120.0
+"""Longest time until a worker without bundles is ready, on a busy machine."""
+
+START_SECONDS_OF_BUNDLE = 2.0
+"""What each bundle adds to it."""
 
 EvaluationWorkers = JobRunner[EvaluationJob, EvaluationReport]
 """What evaluates windows."""

@@ -299,7 +299,8 @@ class MonitorCore:
 
     def _find_streams(self, message: RunMessage) -> list[str]:
         """Give the streams that a message about a run is about; raises `PeerError` if its key may not."""
-        notice, sender = message.notice, message.sender
+        notice = message.notice
+        sender = message.sender
         streams = [name for name in self._settings.streams if fnmatchcase(name, notice.streams)]
         if not streams:
             raise PeerError(Reason.UNKNOWN_STREAM, f"no configured stream fits {notice.streams!r}")
@@ -315,7 +316,8 @@ class MonitorCore:
 
     def _find(self, found: Found) -> list[Instruction]:
         """Admit the window that the store was asked about, unless it has a verdict or is refused."""
-        window, verdict = found.window, found.verdict
+        window = found.window
+        verdict = found.verdict
         if window is not self._undecided:
             return []
         self._undecided = None
@@ -495,7 +497,8 @@ class MonitorCore:
             self._unstored = [*self._storing.verdicts, *self._unstored]
             self._unstored_runs = [*self._storing.runs, *self._unstored_runs]
             self._answers = [*self._storing_answers, *self._answers]
-            self._storing, self._storing_answers = None, []
+            self._storing = None
+            self._storing_answers = []
         self._is_asked = False
         self._is_failing = True
         self._now = max(self._now, now)

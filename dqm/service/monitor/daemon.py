@@ -32,7 +32,7 @@ from dqm.service.monitor.resolved_config import resolve
 from dqm.service.sd_notify import Notifier, ServiceReport
 from dqm.store import RunStore
 from dqm.stream import REMEMBERED_RUNS, RESTORED_WINDOWS, RunMessage, identity_of
-from dqm.web import N_RECENT, TIMELINE_HOURS
+from dqm.web import TIMELINE_HOURS
 
 __all__ = ["Daemon"]
 
@@ -49,6 +49,11 @@ STOP_SECONDS = 10.0
 """Longest wait for tests that have begun when the daemon is told to stop."""
 
 
+def _pause(seconds: float) -> None:
+    """Wait; `time.sleep` computes its end, which a clock faked by libfaketime breaks."""
+    select.select([], [], [], seconds)
+
+
 class Daemon:
     """Judges the windows of all configured streams.
 
@@ -60,6 +65,8 @@ class Daemon:
         Unix time in seconds.
     monotonic : callable
         Seconds that never go back.
+    pause : callable
+        Waits this long, s.
     notifier : Notifier, optional
         Service manager to tell how it goes.
     read_again : callable, optional
@@ -79,12 +86,14 @@ class Daemon:
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         *,
+        pause: Callable[[float], None] = _pause,
         notifier: Notifier | None = None,
         read_again: Callable[[], DaemonConfig] | None = None,
         reload: Flag | None = None,
     ) -> None:
         self._clock = clock
         self._monotonic = monotonic
+        self._pause = pause
         self._notifier = notifier or Notifier({})
         self._report = ServiceReport(self._notifier, clock, monotonic)
         self._progress = monotonic()
@@ -106,9 +115,9 @@ class Daemon:
             )
             opening.callback(self._reloader.close)
             recent = {stream: self._read_recent(stream) for stream in self._resolved.limits}
+            self._resume_waits(recent)
             self._show_recent(recent)
             self._recall_qualities()
-            self._resume_waits(recent)
             self._core.restore(
                 (verdict for verdicts in recent.values() for verdict in verdicts),
                 self._runs.recent(REMEMBERED_RUNS),
@@ -134,10 +143,9 @@ class Daemon:
         log.info("ready", listen=self.addresses, http=self.http_address, streams=streams)
         self._notifier.ready()
         while not stop.is_set():
-            next_at = time.monotonic() + ROUND_SECONDS
+            next_at = self._monotonic() + ROUND_SECONDS
             self.step(POLL_MS)
-            # a pause of this length; time.sleep computes its end, which a clock faked by libfaketime breaks
-            select.select([], [], [], max(0.0, next_at - time.monotonic()))
+            self._pause(max(0.0, next_at - self._monotonic()))
         self._notifier.stopping()
         self._finish(self._monotonic() + STOP_SECONDS)
         log.info("stopped", windows_not_tested=self._core.n_in_flight)
@@ -432,13 +440,14 @@ class Daemon:
 
     def _read_recent(self, stream: str) -> list[Verdict]:
         """Read the last verdicts of a stream, the oldest first."""
-        return self._parts.store.latest(stream, max(RESTORED_WINDOWS, N_RECENT))[::-1]
+        return self._parts.store.latest(stream, RESTORED_WINDOWS)[::-1]
 
     def _show_recent(self, recent: Mapping[str, Sequence[Verdict]]) -> None:
         """Show what is known from before, of streams that were not watched until now."""
+        silent = self._parts.alarms.silent_streams()
         for stream, verdicts in recent.items():
             stale_seconds = self._resolved.stale_seconds[stream]
-            self._parts.statuses.recall(verdicts[-N_RECENT:], stale_seconds)
+            self._parts.statuses.recall(verdicts, stale_seconds, silent.get(stream, ""))
             run = self._parts.alarms.present_runs().get(stream)
             if run is not None:
                 self._parts.statuses.note_run(run)

@@ -51,7 +51,7 @@ class FairQueue:
         return self._room - self._n
 
     def resize(self, room: int) -> None:
-        """Hold so many windows in all from now on; those that are there stay."""
+        """Change the most windows that it holds in all; those that are there stay."""
         self._room = room
 
     def withdraw(self, stream: str) -> list[Window]:

@@ -24,7 +24,8 @@ def grade_evaluated(event: Evaluated, stream: StreamSettings) -> Verdict:
     stream : StreamSettings
         Of its stream, as they are now.
     """
-    window, report = event.window, event.report
+    window = event.window
+    report = event.report
     reference = stream.find_reference(window)
     if report is None:
         reason = _name_statistic(event.failure, reference)

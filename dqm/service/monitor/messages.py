@@ -210,7 +210,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class WorkersReady:
-    """The workers can take so many windows now; and the masks of channels, by stream, as they are now."""
+    """The workers can take `room` windows now; and the masks of channels, by stream, as they are now."""
 
     room: int
     now: float

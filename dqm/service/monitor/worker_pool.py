@@ -250,7 +250,7 @@ class WorkerPool(Generic[J, R]):
                 self._remove(worker, str(why), ATTEMPTS)
 
     def _remove(self, worker: _Worker[J, R], why: str, attempts: int) -> None:
-        """Forget a worker that has ended; its job is tried again until it has had so many attempts."""
+        """Forget a worker that has ended; its job is tried again until all its attempts are used."""
         submitted = worker.submitted
         log.error("worker lost", why=why, jobs=int(submitted is not None))
         self._workers.remove(worker)

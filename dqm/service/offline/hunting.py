@@ -413,7 +413,8 @@ def _leading(windows: Sequence[HuntWindow]) -> tuple[int, ...]:
 
 
 def _bins(events: EventsAlong, hunt: Hunt, selected: Selected, place: int) -> tuple[HuntBin, ...]:
-    window, edges = hunt.layout.windows[place], hunt.layout.edges
+    window = hunt.layout.windows[place]
+    edges = hunt.layout.edges
     ordered = np.sort(events.coordinate)
     caught = np.sort(events.coordinate[selected.rows[selected.is_selected]])
     made = []

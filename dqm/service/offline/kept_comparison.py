@@ -116,7 +116,7 @@ def read_side(side: KeptSide, bundles: Mapping[str, Path], seed: int = 1) -> Kep
     x = x[is_whole]
     if len(windows) < len(side.paths) or len(x) > MOST_EVENTS:
         chosen = np.random.default_rng(seed).permutation(len(x))[:MOST_EVENTS]
-        told += f"; {len(chosen)} events of them, drawn at random"
+        told += f"; {format_count(len(chosen), 'event')} of them, drawn at random"
         x = x[chosen]
     values = x[:, [names.index(name) for name in features]]
     column = x[:, names.index(counts)] if counts else None

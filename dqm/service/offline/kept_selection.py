@@ -61,7 +61,7 @@ class KeptSide:
     label : str
         What is compared.
     paths : tuple of Path
-        Its windows, in random order: the first so many are a sample of all.
+        Its windows, in random order: the first n of them are a sample of all.
     told : str
         How many windows were taken, of how many.
     """
@@ -128,7 +128,8 @@ def select_kept(choice: KeptChoice, place: KeptPlace, store: VerdictStore, seed:
             raise _nothing_kept(choice, part, place)
     share = min(part.share for part in there)
     rng = np.random.default_rng(seed)
-    paths, told = [], []
+    paths = []
+    told = []
     for part in there:
         n = round(share * part.n_judged) if choice.taken is Taken.FAIR else len(part.kept)
         paths += [part.kept[k] for k in rng.permutation(len(part.kept))[:n]]

@@ -258,7 +258,8 @@ def _look_at_collector(name: str, options: dict[str, object]) -> Iterator[Findin
         yield Finding(Level.UNTRIED, f"not tried: give --set KEY=VALUE, since {error}")
         return
     yield Finding(Level.HOLDS, f"made; options: {keys or 'none'}; origin: {source.origin}")
-    is_counting, is_resumable = isinstance(source, CountingSource), isinstance(source, ResumableSource)
+    is_counting = isinstance(source, CountingSource)
+    is_resumable = isinstance(source, ResumableSource)
     yield Finding(Level.NOTE, f"'counts' {'there' if is_counting else 'left out: it counts nothing'}")
     yield Finding(
         Level.NOTE,

@@ -297,7 +297,8 @@ def _collect(
     refused = {}
     for unit in units:
         found = done[unit.key]
-        power, milliseconds = found.get("power"), found.get("milliseconds")
+        power = found.get("power")
+        milliseconds = found.get("milliseconds")
         if not isinstance(power, dict) or not isinstance(milliseconds, float):
             refused[f"{unit.statistic}, {unit.family}"] = str(found.get("refused"))
             continue

@@ -20,7 +20,7 @@ LEAST_P = 0.01
 """p against the last good windows below which a window has changed: there is no budget without a shift."""
 
 K = 2
-"""If so many of the last `N` windows have changed, nothing enters until fewer have, as during an alarm."""
+"""If this number of the last `N` windows changed, nothing enters until fewer have, as during an alarm."""
 
 N = 3
 """Windows that are looked at for this."""

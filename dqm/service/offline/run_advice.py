@@ -73,14 +73,16 @@ class Budget:
 
     @classmethod
     def of(cls, n_streams: int, false_alarms_per_shift: float, windows_per_hour: float) -> Budget:
-        """Derive the budget as for a configuration of so many equal streams; raises `InputError`."""
+        """Derive the budget as for a configuration of `n_streams` equal streams; raises `InputError`."""
         alarm = {"false_alarms_per_shift": false_alarms_per_shift, "windows_per_hour": windows_per_hour}
         streams = [{"name": f"s{number}", "bundle": "b"} for number in range(n_streams)]
         config = DaemonConfig.model_validate(
             {"alarm": alarm, "streams": streams}, context={"base": Path(), "environ": {}}
         )
         thresholds = derive_thresholds(config)
-        k, n, hours = config.alarm.k, config.alarm.n, config.alarm.shift_hours
+        k = config.alarm.k
+        n = config.alarm.n
+        hours = config.alarm.shift_hours
         text = (
             f"{false_alarms_per_shift:g} false alarms in {hours:g} h of {format_count(n_streams, 'stream')} "
             f"with {windows_per_hour:g} windows an hour: a window counts below "

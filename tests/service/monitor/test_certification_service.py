@@ -53,7 +53,7 @@ def test_an_amendment_is_in_the_audit_and_the_verdict_stays(
     row = AlarmStore(world.store.database).actions()[-1]
     assert (row["user"], row["action"], row["comment"]) == ("maria", "amend", "HV ramp")
     assert row["target"] == "run 7 chamber-1, window 0: Bad"
-    found = service.look(7)
+    found = service.read_run(7)
     assert [flag.flag for flag in found.flags if flag.amended] == ["Bad"]
     assert found.facts.faults == ("gas",)
     assert found.facts.proposal.reason.startswith("2 of 3 streams are not good")
@@ -111,10 +111,10 @@ def test_a_sign_off_keeps_what_was_signed_when_its_verdicts_are_deleted(
     first = record["flags"][0]
     assert (first["flag"], first["original_flag"], first["amended_by"]) == ("Medium", "Good", "jo")
     world.store.prune(START + 3.0, 4)
-    found = service.look(7)
+    found = service.read_run(7)
     assert (found.facts.n_windows, found.n_deleted) == (4, 4)
     world.store.prune(START + 1e6, 10)
-    assert service.look(7).n_deleted == 8
+    assert service.read_run(7).n_deleted == 8
     assert registry_record(signed, service.journal(7), "dqm") == record
     assert service.last_runs(5)[0].sign_off == last
     with pytest.raises(InputError, match="has no windows"):
@@ -128,7 +128,7 @@ def test_windows_that_come_after_the_sign_off_are_counted(
 ) -> None:
     service.apply(SignRun(7, Decision.GOOD, "looked at"), "maria")
     world.judge(verdict_of("chamber-1", 4))
-    assert (service.look(7).n_later, service.look(7).n_deleted) == (1, 0)
+    assert (service.read_run(7).n_later, service.read_run(7).n_deleted) == (1, 0)
 
 
 def test_windows_without_times_are_certified_by_the_times_of_their_verdicts(
@@ -138,7 +138,7 @@ def test_windows_without_times_are_certified_by_the_times_of_their_verdicts(
         judged = verdict_of("chamber-1", seq, judged_at=START + 10.0 * seq)
         world.judge(alter(judged, run=9, start=None, end=None))
     service.apply(LabelFault(Scope(9, "chamber-1", 1, 1), "gas", "seen"), "jo")
-    assert [flag.fault for flag in service.look(9).flags if flag.stream == "chamber-1"] == ["", "gas", ""]
+    assert [flag.fault for flag in service.read_run(9).flags if flag.stream == "chamber-1"] == ["", "gas", ""]
 
 
 def test_runs_are_listed_by_number(world: World, service: CertificationService) -> None:
@@ -147,4 +147,4 @@ def test_runs_are_listed_by_number(world: World, service: CertificationService) 
     assert [(one.run, one.version) for one in service.last_runs(5)] == [(12, 1), (7, 0), (3, 0)]
     assert [one.run for one in service.last_runs(1, below=12)] == [7]
     with pytest.raises(InputError, match="run 4 has no windows"):
-        service.look(4)
+        service.read_run(4)

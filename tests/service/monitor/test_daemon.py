@@ -33,7 +33,6 @@ from tests.service.small import FEATURES, faulty_events, healthy_events, wait_un
 
 STREAMS = ("chamber-1", "chamber-2")
 WAIT_MS = 60_000
-N_ROUNDS = 4
 
 Open = Callable[..., Daemon]
 Scraped = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -50,7 +49,7 @@ def open_daemon(bundle: Bundle, tmp_path: Path, address: str) -> Iterator[Open]:
     opened: list[Daemon] = []
 
     def make(
-        *, settings: str = "", stream: str = "", workers: int = 0, **clocks: Callable[[], float]
+        *, settings: str = "", stream: str = "", workers: int = 0, **clocks: Callable[..., Any]
     ) -> Daemon:
         path = tmp_path / "daemon.toml"
         path.write_text(
@@ -175,18 +174,22 @@ def test_windows_of_several_streams_are_judged_stored_and_shown(
 def test_what_comes_within_a_round_is_done_together(
     open_daemon: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon, stop = open_daemon(), Event()
-    began: list[float] = []
+    now = 100.0
+    paused: list[float] = []
+    rounds = [0.0, 0.25 * ROUND_SECONDS, ROUND_SECONDS, 3.0 * ROUND_SECONDS]
+    daemon = open_daemon(monotonic=lambda: now, pause=paused.append)
+    stop = Event()
 
     def step(_timeout_ms: int) -> list[Verdict]:
-        began.append(time.monotonic())
-        if len(began) == N_ROUNDS:
+        nonlocal now
+        now += rounds.pop(0)
+        if not rounds:
             stop.set()
         return []
 
     monkeypatch.setattr(daemon, "step", step)
     daemon.run(stop)
-    assert began[-1] - began[0] >= (N_ROUNDS - 1) * ROUND_SECONDS
+    assert paused == pytest.approx([ROUND_SECONDS, 0.75 * ROUND_SECONDS, 0.0, 0.0])
 
 
 def test_health_is_told_over_http(open_daemon: Open) -> None:
@@ -688,6 +691,26 @@ def test_after_a_restart_silence_counts_on_and_the_page_believes_no_old_window(
     wait(second, 10.0)
     assert set(second._parts.alarms.silent_streams()) == {"chamber-1"}
     assert quality_of(second, "chamber-1") is Quality.NULL
+
+
+def test_a_stream_that_was_silent_is_so_for_page_and_alarms_after_a_restart_that_allows_more_time(
+    open_daemon: Open, sender: Sender
+) -> None:
+    now = 1e9
+
+    def clock() -> float:
+        return now
+
+    first = open_daemon(stream="stale_seconds = 45.0", clock=clock, monotonic=clock)
+    judge(first, sender, window_of())
+    for _ in range(50):
+        now += 1.0
+        first.step(0)
+    first.close()
+    second = open_daemon(stream="stale_seconds = 4500.0", clock=clock, monotonic=clock)
+    silent = second._parts.alarms.silent_streams()
+    page = second._parts.statuses.find("chamber-1")
+    assert (page.quality, page.reason, page.is_known) == (Quality.NULL, silent["chamber-1"], False)
 
 
 def test_a_stream_may_ask_for_more_events(open_daemon: Open, sender: Sender) -> None:
