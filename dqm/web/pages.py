@@ -22,6 +22,7 @@ from dqm.alarm import (
     parse_numbers,
 )
 from dqm.alarm.rolling_reference import may_accept_change
+from dqm.alarm.run_values import FEWEST_WINDOWS
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts, map_charts
@@ -219,6 +220,7 @@ def _trends(queries: Queries, request: Request) -> Response:
         queries, request, "trends.html", names=names, choice=choice, trend=trend, table=None,
         bundles=bundles,
         most_values=MOST_VALUES,
+        fewest_windows=FEWEST_WINDOWS,
         figure=trend_figure(trend, bundles) if trend.runs else None,
         values=values_figure(trend, bundles) if trend.runs else None,
     )  # fmt: skip
