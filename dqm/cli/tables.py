@@ -67,12 +67,16 @@ def _set_widths(table: Table, console: Console) -> bool:
     longest = LONGEST_UNWRAPPED if console.is_terminal else _WIDEST
     needs = []
     for column in table.columns:
-        sizes = [Measurement.get(console, options, text) for text in (column.header, *column.cells)]
+        shown = (column.header if table.show_header else "", *column.cells)
+        sizes = [Measurement.get(console, options, text) for text in shown]
         widest = max(size.maximum for size in sizes)
         column.width = min(longest, widest if column.no_wrap else max(size.minimum for size in sizes))
         column.no_wrap, column.overflow = False, "fold"
         needs.append(widest - column.width)
     least = console.measure(table, options=options).minimum
+    if console.is_terminal and least > console.width:
+        table.collapse_padding = True  # one space between columns, not two
+        least = console.measure(table, options=options).minimum
     if not console.is_terminal:
         console.width = max(WIDE, least)
     spare = console.width - least
