@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,6 +40,7 @@ from dqm.web.models import BundleFacts
 from tests.verdicts import alter, make_verdict
 
 START = 1_790_000_000.0
+VERSION = version("dqm")
 GUIDANCE = Guidance(
     condition="The drift times differ from the reference.",
     action="Check the high voltage of the chamber.",
@@ -137,20 +139,20 @@ def make_world(path: Path, groups: dict[str, list[str]], url: str | None = None,
         statuses=statuses,
         alarm_service=alarm_service,
         certification=CertificationService(
-            SignOffRules(), store, lambda: tuple(streams), clock, created_by="dqm 0.1.0"
+            SignOffRules(), store, lambda: tuple(streams), clock, created_by=f"dqm {VERSION}"
         ),
         verdicts=store,
         history=alarm_service.history,
         kept=WindowKeeper(path.parent / "windows", 1_000_000).path,
         bundles=dict.fromkeys(streams, (facts,)),
         clock=clock,
-        version="0.1.0",
+        version=VERSION,
         # tests run beside others, which would leave no processor to it
         comparisons=ComparisonJobs(
             lambda: KeptPlace(path.parent, 0.05, 1024.0), store, clock, lowers_priority=False
         ),
     )
-    metrics = Metrics(dict.fromkeys(streams, ("3f9a",)), clock, "0.1.0")
+    metrics = Metrics(dict.fromkeys(streams, ("3f9a",)), clock, VERSION)
     metrics.show_states(queries.present)
     users = path.parent / "users.toml"
     for name, password in PASSWORDS.items():

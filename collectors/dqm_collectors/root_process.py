@@ -8,8 +8,10 @@ memory is limited, and a failure does not affect the collector. The standard inp
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 import resource
 import struct
@@ -254,9 +256,12 @@ def _opened(path: Path) -> Iterator[Any]:
 
     try:
         with uproot.open(path) as file:
+            _check_end(file.file, path)
             yield file
     except FileError:
         raise
+    except FileNotFoundError as error:  # uproot writes several lines
+        raise FileError(os.strerror(errno.ENOENT), where=str(path), fix="Correct the path") from error
     except (*_DAMAGE, uproot.DeserializationError) as error:
         what = " ".join(str(error).split())  # uproot writes several lines
         raise FileError(
@@ -264,6 +269,13 @@ def _opened(path: Path) -> Iterator[Any]:
             where=str(path),
             fix="If it is still being written, wait for its end, or read it with the collector files",
         ) from error
+
+
+def _check_end(file: Any, path: Path) -> None:
+    """Refuse a file that ends before its header says: branches that come early could still be read."""
+    size = path.stat().st_size
+    if file.fEND > size:
+        raise ValueError(f"it has {size} bytes, and {file.fEND} by its header")
 
 
 def _tree_names(file: Any) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv as text_csv
+import errno
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -68,12 +70,16 @@ def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> 
         fix = None
         if _COMMA.search(message):
             fix = """Numbers with commas: set decimal = ",", or thousands = ",", as in --read 'decimal=","'"""
+        elif isinstance(error, FileNotFoundError):
+            fix = "Correct the path"
         elif _TEXT in message:
             fix = f"Correct its values, or leave this column out. {NAME_FEATURES}"
         raise FileError(message, where=where, fix=fix) from error
 
 
 def _message(error: BaseException) -> str:
+    if isinstance(error, FileNotFoundError):  # pyarrow writes its own words
+        return os.strerror(errno.ENOENT)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error.args[0] if isinstance(error, KeyError) else error)

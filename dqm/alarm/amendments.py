@@ -77,7 +77,8 @@ class Scope:
         if self.first is not None and self.last is not None and self.last < self.first:
             raise ValueError(f"the stretch ends before it begins: windows {self.first} to {self.last}")
         if self.start is not None and self.end is not None and self.end <= self.start:
-            raise ValueError(f"the stretch ends before it begins: {self.start:.15g} to {self.end:.15g}")
+            ends = f"{format_moment(self.start)} to {format_moment(self.end)}"
+            raise ValueError(f"the stretch ends before it begins, or has no length: {ends}")
         return self
 
     def covers(self, window: WindowHeader, moment: float | None) -> bool:

@@ -223,9 +223,10 @@ def certify(command: CertifyCommand, facts: RunFacts, *, user: str, now: float) 
     Raises
     ------
     InputError
-        If there are no such windows, streams or amendments, or somebody has said something meanwhile: the
-        message says who, when and what.
+        If there are no such windows, streams or amendments, if the entry that the author knows does not
+        exist, or if somebody has said something meanwhile: the message says who, when and what.
     """
+    _check_known(command, facts.journal)
     match command:
         case WithdrawAmendment():
             return _withdraw(command, facts.journal, user, now)
@@ -253,6 +254,18 @@ def parse_windows(text: str) -> tuple[int, int]:
     if int(ends[1]) < int(ends[0]):
         raise InputError(f"{text!r} ends before it begins", fix=f"Write {int(ends[1])}-{int(ends[0])}")
     return int(ends[0]), int(ends[1])
+
+
+def _check_known(command: CertifyCommand, journal: RunJournal) -> None:
+    """Refuse an entry that does not exist: it would overrule what its author has not seen."""
+    if isinstance(command, WithdrawAmendment) or command.known <= journal.version:
+        return
+    last = f"the last is {journal.version}" if journal.entries else "nobody has said anything about the run"
+    raise InputError(
+        f"known = {command.known}: there is no entry {command.known}; {last}",
+        where=f"run {command.run}",
+        fix=f"Look at the run, and give the number of the last entry that you have seen: {journal.version}",
+    )
 
 
 def _count(scope: Scope, facts: RunFacts) -> dict[Quality, int]:
@@ -367,5 +380,6 @@ def _meanwhile(entry: Entry, run: int) -> InputError:
         f"{entry.user} has changed it meanwhile, at {format_moment(entry.time)}: "
         f"{describe_entry(entry)} ({entry.comment})",
         where=f"run {run}",
-        fix=f"Look at it; if you want this all the same, say that you know entry {entry.identifier} (known)",
+        fix=f"Look at it; if you want this all the same, say that you know entry {entry.identifier}: on the "
+        f"command line --known {entry.identifier}, in the API known",
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from scipy import special
@@ -32,7 +33,7 @@ WindowsOfRun = Sequence[tuple[int, float]]
 """Number and Z of the windows of a run that have one and are not Null, in the order of their numbers."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StreamTrend:
     """The runs of one stream, in their order.
 
@@ -64,10 +65,15 @@ class StreamTrend:
         """Each run with its marks."""
         return tuple(zip(self.runs, self.marks, strict=True))
 
-    @property
+    @cached_property
+    def named_values(self) -> tuple[dict[str, float], ...]:
+        """What comes with the windows of each run, see `RunStatistics.named_values`."""
+        return tuple(run.named_values for run in self.runs)
+
+    @cached_property
     def value_names(self) -> list[str]:
         """Names of what comes with the windows: those that mark most runs first, then by the alphabet."""
-        names = {name for run in self.runs for name in run.named_values}
+        names = {name for values in self.named_values for name in values}
         return sorted(names, key=lambda name: (-len(self.differing.get(name, ())), name))
 
     @property

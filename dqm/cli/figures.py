@@ -87,15 +87,18 @@ def _save(path: Path, figure: Any) -> None:
         figure.savefig(scratch, format=path.suffix[1:].lower())
 
 
-def check_figure(path: Path | None) -> None:
-    """Refuse a file that cannot become a figure, before the work is done; raises `FileError`."""
+def check_figure(path: Path | None, others: Sequence[str] = ()) -> None:
+    """Refuse a file that cannot become a figure, before the work is done; raises `FileError`.
+
+    `others` are further endings that the command takes.
+    """
     if path is None:
         return
     if path.suffix.lower() not in SUFFIXES:
         raise FileError(
             f"no figure has the ending {path.suffix!r}",
             where=str(path),
-            fix=f"Choose one of {', '.join(SUFFIXES)}",
+            fix=f"Choose one of {', '.join((*SUFFIXES, *others))}",
         )
     if not path.parent.is_dir():
         raise FileError("its directory does not exist", where=str(path), fix=f"mkdir -p {path.parent}")

@@ -53,7 +53,7 @@ def plot(
             fix=f"Add --window N, or choose one of {', '.join(SUFFIXES)}",
         )  # fmt: skip
     if output.suffix.lower() != ROOT_SUFFIX:
-        check_figure(output)
+        check_figure(output, () if window is None else (ROOT_SUFFIX,))
     opened, streams = open_store(store)
     with opened:
         number = last_run(opened, stream) if run is None else run

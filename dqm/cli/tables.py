@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
+
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -13,6 +16,9 @@ __all__ = ["cell", "open_console", "print_table"]
 
 WIDE = 160
 """Columns of a table that is written to a file, at least."""
+
+LONGEST_UNWRAPPED = 30
+"""Columns of a terminal beyond which a word, or a text that stays on one line where it can, is folded."""
 
 _WIDEST = 100_000
 
@@ -47,11 +53,39 @@ def print_table(table: Table) -> None:
     """
     _escape_titles(table)
     console = open_console()
-    least = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
+    fits = _set_widths(table, console)
+    with writing():
+        console.print(table if fits else _list_rows(table))
+
+
+def _set_widths(table: Table, console: Console) -> bool:
+    """Set the widths of columns, so that no text is cut, and tell whether there is room for them.
+
+    rich itself shrinks columns below their longest word, and cuts what may not be wrapped.
+    """
+    options = console.options.update(max_width=_WIDEST)
+    longest = LONGEST_UNWRAPPED if console.is_terminal else _WIDEST
+    needs = []
+    for column in table.columns:
+        shown = (column.header if table.show_header else "", *column.cells)
+        sizes = [Measurement.get(console, options, text) for text in shown]
+        widest = max(size.maximum for size in sizes)
+        column.width = min(longest, widest if column.no_wrap else max(size.minimum for size in sizes))
+        column.no_wrap, column.overflow = False, "fold"
+        needs.append(widest - column.width)
+    least = console.measure(table, options=options).minimum
+    if console.is_terminal and least > console.width:
+        table.collapse_padding = True  # one space between columns, not two
+        least = console.measure(table, options=options).minimum
     if not console.is_terminal:
         console.width = max(WIDE, least)
-    with writing():
-        console.print(table if least <= console.width else _list_rows(table))
+    spare = console.width - least
+    by_need = sorted(zip(needs, table.columns, strict=True), key=itemgetter(0))
+    for n_left, (need, column) in zip(range(len(by_need), 0, -1), by_need, strict=True):
+        more = max(0, min(need, spare // n_left))
+        column.width = (column.width or 0) + more
+        spare -= more
+    return least <= console.width
 
 
 def _escape_titles(table: Table) -> None:
@@ -69,7 +103,9 @@ def _list_rows(table: Table) -> RenderableType:
         lines.append(f"{table.title}\n")
     for row in zip(*(column.cells for column in table.columns), strict=True):
         for column, content in zip(table.columns, row, strict=True):
-            name = f"{column.header}: " if table.show_header else ""
+            if not str(content):
+                continue
+            name = f"{column.header}: " if table.show_header and column.header else ""
             lines.append(name).append_text(content if isinstance(content, Text) else Text(str(content)))
             lines.append("\n")
         lines.append("\n")

@@ -45,7 +45,8 @@ def trend(
 
     A run is marked if its mean Z, its share of Bad windows, or its rate, nuisance parameters and conditions
     differ from those of the ten usual runs before it, each by more than chance in one of 1000 runs, or if
-    other numbers of channels are dead or noisy. A condition that differs may explain the rest. The beginning
+    other numbers of channels are dead or noisy. A run of fewer than 5 windows is compared in these numbers of
+    channels alone. A condition that differs may explain the rest. The beginning
     of a deterioration is estimated from Z of all windows shown, with a 95 % interval.
     """
     from dqm.cli.reports import open_store, require_stream

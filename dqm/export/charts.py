@@ -226,9 +226,9 @@ def _line(row: str, value: float, colour: str) -> Figure:
 
 
 def _note(row: str, value: float, text: str) -> Figure:
-    """Write a text on such a line; on a logarithmic axis `value` is the logarithm."""
+    """Write a text at the right end of such a line; on a logarithmic axis `value` is the logarithm."""
     return {
-        "xref": "paper", "x": 0, "xanchor": "left", "yref": row, "y": value, "yanchor": "bottom",
+        "xref": "paper", "x": 1, "xanchor": "right", "yref": row, "y": value, "yanchor": "bottom",
         "text": text, "showarrow": False, "font": {"color": "var(--faint)", "size": 11},
     }  # fmt: skip
 

@@ -23,6 +23,7 @@ from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.validation import SIGNIFICANT, Validation
 
 __all__ = [
+    "EXTRAPOLATION",
     "extrapolation_line",
     "feature_line",
     "later_line",
@@ -58,6 +59,9 @@ MANY_OUTSIDE = 3.0
 
 FEW_EXTRAPOLATED = 0.1
 """Share of the p-values below the threshold that are read from the fitted tail; red is where all are."""
+
+EXTRAPOLATION = "extrapolation"
+"""Name of the line that says whether the toys are enough."""
 
 MOST_FINDINGS = 6
 """Most remarks on features that are written."""
@@ -286,7 +290,7 @@ def extrapolation_line(entry: NullTableEntry, threshold: float) -> CertificateLi
         light = Light.RED
     more = f"Run 'dqm reference calibrate' with --toys {round(1.0 / (FEW_EXTRAPOLATED * threshold))} or more"
     return _line(
-        "extrapolation",
+        EXTRAPOLATION,
         light,
         share,
         f"{100 * share:.2g} % of the p below {threshold:g} are read from the fitted tail, beyond all of "

@@ -22,10 +22,18 @@ from dqm.alarm import (
     parse_numbers,
 )
 from dqm.alarm.rolling_reference import may_accept_change
+from dqm.alarm.run_values import FEWEST_WINDOWS
 from dqm.events import Explanation, Quality
 from dqm.events.summary import WindowSummary, summarise
 from dqm.export import charts, map_charts
-from dqm.export.trend_chart import MOST_STREAMS, MOST_VALUES, shares_figure, trend_figure, values_figure
+from dqm.export.trend_chart import (
+    MOST_STREAMS,
+    MOST_VALUES,
+    shares_figure,
+    table_values,
+    trend_figure,
+    values_figure,
+)
 from dqm.web import models as m
 from dqm.web.changes import acknowledge_group, carry_out
 from dqm.web.forms import Form, answer_form, describe_trouble
@@ -219,7 +227,9 @@ def _trends(queries: Queries, request: Request) -> Response:
     return render(
         queries, request, "trends.html", names=names, choice=choice, trend=trend, table=None,
         bundles=bundles,
+        columns=table_values(trend),
         most_values=MOST_VALUES,
+        fewest_windows=FEWEST_WINDOWS,
         figure=trend_figure(trend, bundles) if trend.runs else None,
         values=values_figure(trend, bundles) if trend.runs else None,
     )  # fmt: skip

@@ -115,7 +115,7 @@ def test_of_what_is_not_withdrawn_the_last_word_on_a_moment_counts(
                 assert (found[0] and found[0].quality, found[1] and found[1].fault) == (flag, label)
 
 
-def commands(scope: Scope, quality: Quality | None, fault: str, known: int) -> CertifyCommand:
+def commands(scope: Scope, quality: Quality | None, fault: str, known: int = 0) -> CertifyCommand:
     return LabelFault(scope, fault, "x", known) if fault else AmendFlag(scope, quality, "x", known)
 
 
@@ -147,6 +147,25 @@ def test_nobody_overrules_what_they_have_not_seen(
         else:
             assert said(journal, commands(*asked, known=known)).amendments[-1].scope == asked[0]
     said(journal, commands(*asked, known=journal.version))  # whoever has seen all is never refused
+
+
+@pytest.mark.parametrize("known", [3, 99, 2**53])
+def test_nobody_knows_an_entry_that_does_not_exist(known: int) -> None:
+    asked = (Scope(RUN, "a", 0, 3), Quality.GOOD, "")
+    journal = said(said(RunJournal(RUN), commands(*asked)), commands(*asked, known=1))
+    for command in (
+        commands(*asked, known=known),
+        commands(asked[0], None, "noise", known=known),
+        SignRun(RUN, Decision.GOOD, "looked at all of it", known=known),
+    ):
+        with pytest.raises(InputError, match=f"there is no entry {known}; the last is 2") as refused:
+            said(journal, command)
+        assert (
+            refused.value.fix
+            == "Look at the run, and give the number of the last entry that you have seen: 2"
+        )
+    with pytest.raises(InputError, match="nobody has said anything about the run"):
+        said(RunJournal(RUN), commands(*asked, known=known))
 
 
 def test_what_is_amended_says_how_the_windows_were_judged() -> None:
@@ -216,7 +235,8 @@ def test_an_amendment_meanwhile_is_told_with_who_when_and_what() -> None:
     assert str(refused.value) == (
         "run 7: jo has changed it meanwhile, at 1970-01-01 00:16:40 UTC: entry 1: "
         "run 7 a, windows 0 to 3 is Good (HV ramp). "
-        "Look at it; if you want this all the same, say that you know entry 1 (known)"
+        "Look at it; if you want this all the same, say that you know entry 1: on the command line "
+        "--known 1, in the API known"
     )
     said(journal, AmendFlag(Scope(RUN, "a", 4, 5), Quality.BAD, "noisy"))  # other windows
     said(journal, AmendFlag(Scope(RUN, "b"), Quality.BAD, "noisy"))  # another stream
@@ -278,6 +298,10 @@ def test_a_fault_has_one_way_to_be_written() -> None:
         ({"stream": "a", "first": 1, "last": 2, "start": 1.0, "end": 2.0}, "by windows or by time"),
         ({"stream": "a", "first": 2, "last": 1}, "ends before it begins"),
         ({"start": 2.0, "end": 2.0}, "ends before it begins"),
+        (
+            {"start": 1577844000.0, "end": 1577840400.0},
+            "or has no length: 2020-01-01 02:00:00 UTC to 2020-01-01 01:00:00 UTC",
+        ),
         ({"stream": "a b"}, "pattern"),
         ({"start": 1.0, "end": float("inf")}, "finite|less than"),
     ],

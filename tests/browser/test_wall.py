@@ -198,7 +198,7 @@ def test_trends_of_thirty_runs_show_since_when(wall: Wall) -> None:
             wall.save(f"{name}-{scheme}")
         assert complaints(wall.browser) == []
     assert "strip_voltage_v" not in wall.browser.find_element(By.ID, "trend").text
-    keep_picture(wall.browser, "trends_stream", last="#chart-values + .save")
+    keep_picture(wall.browser, "trends_stream", last="[data-save=chart-values]")
     text = wall.browser.find_element(By.ID, "trend").text
     assert "Windows are worse since " in text
     assert "share of t_2" in text

@@ -103,7 +103,8 @@ def test_maps_are_written_as_histograms_of_root(dqm: Dqm, store: Path, tmp_path:
 @pytest.mark.parametrize(
     ("file", "options", "words"),
     [
-        ("x.gif", ("--run", 7), "x.gif: no figure has the ending '.gif'. Choose one of .pdf"),
+        ("x.gif", ("--run", 7), "no figure has the ending '.gif'. Choose one of .pdf, .png, .svg\n"),
+        ("x.gif", BAD_WINDOW, "no figure has the ending '.gif'. Choose one of .pdf, .png, .svg, .root\n"),
         ("x.root", ("--run", 7), "x.root: a ROOT file holds the maps of a window. Add --window N"),
         ("x.png", ("--window", 2), "--window: a window needs its stream. Add --stream NAME"),
         ("x.png", ("--run", 9), "run 9 has no windows"),

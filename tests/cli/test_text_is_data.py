@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.table import Table
 
 from dqm.alarm import AcknowledgeAlarm, AddMask, Alarm, AlarmChange, AlarmState, Cause, Guidance, Priority
 from dqm.alarm.commands import Command
 from dqm.cli.main import COMMANDS, load_command
+from dqm.cli.tables import print_table
 from dqm.errors import escape_text
 from dqm.export.annotator import _text
 from dqm.store import STORE_FILE, VerdictStore, sqlite_url
@@ -110,6 +112,52 @@ def test_titles_and_columns_of_tables_are_harmless(
     assert not OBEYED & set(told.out.replace("\x1b[", ""))
     told = dqm("trend", tmp_path / STORE_FILE, "--json")
     assert (told.out.isascii(), json.loads(told.out)["stream"]) == (True, EVIL)
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of seven conditions beside each run; all differ in the last run."""
+    path = tmp_path_factory.mktemp("wide") / STORE_FILE
+    with VerdictStore(sqlite_url(path)) as opened:
+        for n in range(60):
+            conditions = {f"hv_layer_{k}": 1200.0 if n < 54 else 600.0 for k in range(7)}
+            opened.append(verdict_of("chamber-1", n, run=1 + n // 6, conditions=conditions, reason=LONG))
+    return path
+
+
+LONG = "run `dqm reference calibrate chamber1.dqmref --toys 20000` in the directory of the bundle"
+
+
+@pytest.mark.parametrize("columns", [80, 100, 130, None])
+def test_tables_are_complete_on_narrow_terminals_and_in_pipes(
+    dqm: Dqm, wide: Path, monkeypatch: pytest.MonkeyPatch, columns: int | None
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "0" if columns is None else "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    width = 80 if columns is None else columns
+
+    def shown(*arguments: object) -> list[str]:
+        lines = re.sub(r"\x1b\[\d*m", "", dqm(*arguments, columns=width).out).splitlines()
+        assert "…" not in "".join(lines)
+        assert columns is None or max(map(len, lines)) <= columns
+        return lines
+
+    told = shown("trend", wide, "--stream", "chamber-1")
+    words = set(re.split(r"[ :;]+", " ".join(told)))
+    assert words >= {"begin", "windows", *(f"hv_layer_{k}" for k in range(7)), "1200", "600", "differs"}
+    assert words >= {"condition", "before", "more", "values"}, "the last column"
+    assert " ".join(shown("history", wide)).count("20000") == 60
+
+
+def test_a_table_that_has_no_room_for_its_words_becomes_a_list(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setenv("COLUMNS", "50")
+    table = Table("where", "do", "empty")
+    table.add_row("y" * 31, LONG, "")
+    print_table(table)
+    assert "".join(capsys.readouterr().out.split()) == "".join(f"where:{'y' * 31}do:{LONG}".split())
 
 
 @pytest.mark.usefixtures("world")

@@ -5,6 +5,7 @@ Pages that lead a reader from an empty directory to an end are walked by `test_w
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,20 @@ class Reference:
 ROOT_ONLY = "changes the machine, as root; tests/test_systemd.py has the units"
 SIZE = "takes minutes; its own tests run it"
 MASK = '$(dqm alarms masks daemon.toml --json | grep -o -m 1 \'"identifier": *"[^"]*\' | cut -d \'"\' -f 4)'
+SIMULATE = 'dqm extract simulate --set "chambers=[0]"'
+SHIFTED = "; ".join(
+    f"{SIMULATE} -o {name}.parquet --events 6000 --set seed={seed} "
+    f"--set 'conditions={{drift_velocity_mm_per_ns = {0.0535 * math.exp(nu):.5f}}}'"
+    for seed, (name, nu) in enumerate(
+        {"good": 0.0, "low3": -0.03, "low1": -0.01, "high1": 0.01, "high3": 0.03}.items()
+    )
+)
+"""Makes the samples of `docs/nuisances.md`, with the logarithm of the drift velocity over the usual one."""
+
+BUILD_REF = (
+    "dqm reference build good.parquet -o ref --features t_1,t_2,t_3,t_4 --window 100 --events 800 "
+    "--width 2 --penalty 1e-5 --centers 80"
+)
 ADD_USER = "printf '%s\\n' 'battery staple' | dqm users add"
 
 REFERENCE = {
@@ -66,6 +81,14 @@ REFERENCE = {
             "dqm reference": "needs a long run; docs/first-run.md and docs/tutorial.md run the same commands",
         },
     ),
+    "nuisances": Reference(
+        {
+            "dqm reference nuisance ref drift_velocity": f"{SHIFTED}; {BUILD_REF}; "
+            "dqm reference nuisance ref drift_velocity --method kernel",
+            "--toys 1000": "--toys 100",
+            "--toys 300 --plot validation.png": "--toys 50 --plot validation.png || test $? = 1",
+        }
+    ),
     "page": Reference(
         {
             "3f9a21c7": MASK,
@@ -73,6 +96,15 @@ REFERENCE = {
             "-u maria": "-f -u 'maria:correct horse'",
         },
         {"dqm alarms mask CONFIG chamber-2.channels": "needs channels; tests/cli/test_channels.py runs it"},
+    ),
+    "references": Reference(
+        {
+            "dqm reference advise": f"{SIMULATE} -o good.parquet --events 6000; dqm reference advise",
+            "--window 100,500": "--window 100",
+            "dqm reference build good.parquet": "dqm reference build good.parquet "
+            "--features t_1,theta --events 400 --width 2 --penalty 1e-5 --centers 80",
+        },
+        {"dqm reference validate": "needs a later run; tests/cli/test_certificate.py runs it"},
     ),
     "reliability": Reference(
         {"/backup": "backup", "dqm store backup": "mkdir backup; dqm store backup"},
@@ -100,10 +132,7 @@ ELSEWHERE = {
     "docs/plugins.md": "tests/cli/test_plugins.py goes from the check to the page",
     "docs/slow-control.md": "tests/service has sockets of slow control",
     "docs/explanations.md": "docs/tutorial.md, tests/cli/test_templates.py, tests/cli/test_certify.py",
-    "docs/nuisances.md": "tests/cli/test_nuisances.py",
     "docs/overview.md": "its commands are those of the other pages",
-    "docs/references.md": "tests/cli/test_reference.py, tests/cli/test_kept.py, "
-    "tests/cli/test_certificate.py",
     "systemd/README.md": f"{ROOT_ONLY}; tests/cli/test_keys.py, docs/users.md",
 }
 """Pages whose commands other tests run, and where."""

@@ -67,9 +67,10 @@ def test_the_tutorial_leads_to_the_fault(tmp_path: Path) -> None:
         shutil.copy(tmp_path / "validation.png", Path(keep) / "tutorial_validation.png")
         address = re.search(r"http://127\.0\.0\.1:\d+", text)
         assert address
+        last = max(v["seq"] for v in verdicts if v["run"] == 7)  # judged before the fault was learned
         picture_pages(tmp_path, address[0], {
             "tutorial_stream": ("/streams/chamber-0?run=7", "#charts", "#charts"),
-            "tutorial_maps": ("/streams/chamber-0", "#anomaly", "#chart-map-4"),
+            "tutorial_maps": (f"/windows/chamber-0/7/{last}", "#explanation", "[data-save=chart-map-4]"),
         })  # fmt: skip
 
 

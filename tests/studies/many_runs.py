@@ -49,7 +49,9 @@ def names_of(n_streams: int) -> list[str]:
     return [f"chamber-{k:03}" for k in range(n_streams)]
 
 
-def rows(n_runs: int, streams: list[str], n_windows: int) -> Iterator[dict[str, object]]:
+def rows(
+    n_runs: int, streams: list[str], n_windows: int, n_conditions: int = 0
+) -> Iterator[dict[str, object]]:
     """Rows of verdicts in the order of time; one stream in ten gets worse from the middle on."""
     rng = np.random.default_rng(1)
     plain = row_of(verdict_of())
@@ -60,15 +62,16 @@ def rows(n_runs: int, streams: list[str], n_windows: int) -> Iterator[dict[str, 
             moment = START + RUN_SECONDS * run + 600.0 * seq
             for name, value in zip(streams, z.tolist(), strict=True):
                 quality = Quality.BAD if value > 3.1 else Quality.MEDIUM if value > 2.3 else Quality.GOOD
-                yield plain | {
+                readings = {f"condition_{k:02}": rng.normal(100.0, 1.0) for k in range(n_conditions)}
+                yield plain | ({"conditions": readings} if n_conditions else {}) | {
                     "stream": name, "run": run, "seq": seq, "z": value, "quality": quality.value,
                     "judged_at": moment, "start": moment - 600.0, "end": moment,
                 }  # fmt: skip
 
 
-def fill(store: VerdictStore, n_runs: int, n_streams: int, n_windows: int) -> float:
+def fill(store: VerdictStore, n_runs: int, n_streams: int, n_windows: int, n_conditions: int) -> float:
     """Write the verdicts, then the summaries; give the seconds of the latter."""
-    left = rows(n_runs, names_of(n_streams), n_windows)
+    left = rows(n_runs, names_of(n_streams), n_windows, n_conditions)
     while batch := list(itertools.islice(left, AT_ONCE)):
         with store.database.transaction() as connection:
             connection.execute(verdicts.insert(), batch)
@@ -139,13 +142,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--streams", type=int, default=250)
     parser.add_argument("--windows", type=int, default=4)
+    parser.add_argument("--conditions", type=int, default=0)
     asked = parser.parse_args()
     url = asked.url or sqlite_url(asked.folder / "many.sqlite")
     with VerdictStore(url) as store:
         with store.database.reading() as connection:
             n = connection.execute(select(func.count()).select_from(run_summaries)).scalar_one()
         if not n:
-            seconds = fill(store, asked.runs, asked.streams, asked.windows)
+            seconds = fill(store, asked.runs, asked.streams, asked.windows, asked.conditions)
             print(f"summaries from verdicts: {seconds:.1f} s CPU")  # noqa: T201
     for line in ask(asked.folder, url, asked.runs, asked.streams):
         print(line, flush=True)  # noqa: T201

@@ -83,6 +83,26 @@ def test_trends_show_the_runs_of_a_stream_which_differ_and_since_when(client: Br
     assert "No window of chamber-3 is stored" in text_of(client, "/trends?stream=chamber-3")
 
 
+def test_the_table_of_very_many_runs_has_the_values_that_differ_and_says_where_the_rest_is(
+    client: Browser, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dqm.export.trend_chart.MOST_CELLS", 120)
+    for run in range(1, 13):
+        conditions = {f"hv_{k:02}": 1200.0 if run < 10 or k < 18 else 600.0 for k in range(20)}
+        world.judge(*(verdict_of("chamber-1", seq, run=run, conditions=conditions) for seq in range(6)))
+    page = client.get("/trends?stream=chamber-1&last=12").text
+    names = [name for name in re.findall(r'<th scope="col" class="number">(.*?)</th>', page) if "hv_" in name]
+    assert names == ["hv_18", "hv_19", *(f"hv_{k:02}" for k in range(7))], (
+        "with drift_velocity 10, of 12 runs"
+    )
+    text = text_of(client, "/trends?stream=chamber-1&last=12")
+    assert "8 of 21 are drawn, the table has the first 10. Choose fewer runs to see more" in text
+    assert "dqm trend CONFIG --stream chamber-1 --last 12 -o trend.csv" in text
+    assert "the table has all" in text_of(client, "/trends?stream=chamber-1&last=5")
+    api = client.get(re.findall(r'href="(/api/v1/streams/chamber-1/trend.*?)"', page)[0])
+    assert len(api.json()["runs"][0]["conditions"]) == 20
+
+
 def test_trends_of_all_streams_have_the_worst_first_and_put_many_runs_together(
     client: Browser, world: World
 ) -> None:

@@ -9,6 +9,7 @@ from dqm.alarm import ample_toys, smallest_supported_p
 from dqm.config import DaemonConfig
 from dqm.errors import format_count
 from dqm.reference import Light, StoredBundle, find_certificate
+from dqm.reference.certificate_lines import EXTRAPOLATION
 from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 from dqm.service.monitor.resolved_config import resolve
 
@@ -46,14 +47,17 @@ def look_at_references(config: DaemonConfig, now: float) -> Iterator[Diagnosis]:
     threshold = resolve(config, warns=False).thresholds.p_threshold
     for path in paths_of(config):
         bundle = StoredBundle.read(path)
-        yield from _look_at_certificate(bundle, now, is_accepted=path in accepted)
         fewest = min(entry.toys.shape[0] for entry in bundle.manifest.null)
+        more = ""
         if smallest_supported_p(fewest) > threshold:
+            more = f"Run 'dqm reference calibrate {path} --toys {ample_toys(threshold)}', then reload"
+        yield from _look_at_certificate(bundle, now, is_accepted=path in accepted, more_toys=more)
+        if more:
             yield amber(
                 "bundle",
                 f"{path.name}: a null table has {format_count(fewest, 'toy')}: p near the limit "
                 f"{threshold:.2g} is read from a fitted tail",
-                f"Run 'dqm reference calibrate {path} --toys {ample_toys(threshold)}', then reload",
+                more,
             )
         else:
             yield green(
@@ -61,7 +65,13 @@ def look_at_references(config: DaemonConfig, now: float) -> Iterator[Diagnosis]:
             )
 
 
-def _look_at_certificate(bundle: StoredBundle, now: float, *, is_accepted: bool) -> Iterator[Diagnosis]:
+def _look_at_certificate(
+    bundle: StoredBundle, now: float, *, is_accepted: bool, more_toys: str
+) -> Iterator[Diagnosis]:
+    """Look at a certificate; `more_toys` is what to do if there are too few for the daemon's threshold.
+
+    The certificate does not know that threshold: its own number of toys would be another one.
+    """
     path = bundle.path
     status = find_certificate(path, bundle.manifest)
     certificate = status.certificate
@@ -69,11 +79,10 @@ def _look_at_certificate(bundle: StoredBundle, now: float, *, is_accepted: bool)
         yield amber("certificate", f"{path.name}: {status.why_none}", f"Run 'dqm reference validate {path}'")
         return
     days = (now - certificate.made_at) / _DAY
-    for line in certificate.lines_of(Light.RED):
-        say = amber if is_accepted else red
-        yield say("certificate", f"{path.name}: {line.name}: {line.meaning} ({line.found})", line.action)
-    for line in certificate.lines_of(Light.AMBER):
-        yield amber("certificate", f"{path.name}: {line.name}: {line.meaning} ({line.found})", line.action)
+    for light, say in ((Light.RED, amber if is_accepted else red), (Light.AMBER, amber)):
+        for line in certificate.lines_of(light):
+            action = more_toys if more_toys and line.name == EXTRAPOLATION else line.action
+            yield say("certificate", f"{path.name}: {line.name}: {line.meaning} ({line.found})", action)
     if days > OLD_DAYS:
         yield amber(
             "certificate",

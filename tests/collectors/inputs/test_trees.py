@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import awkward
@@ -173,3 +174,32 @@ def test_a_file_that_is_being_written_is_refused_offline(tmp_path: Path) -> None
         (tmp_path / "part.root").write_bytes(whole[:size])
         with pytest.raises(FileError, match=r"part\.root: (not a readable ROOT file|the file has no tree)"):
             read(tmp_path / "part.root")
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_a_file_that_was_cut_is_refused_even_if_the_chosen_columns_could_be_read(
+    tmp_path: Path, share: float
+) -> None:
+    path = tmp_path / "cut.root"
+    with uproot.recreate(path) as file:
+        file.mktree("events", {"early": "f8", "late": "f8"})
+        for _ in range(10):
+            file["events"].extend({"early": np.arange(1000.0), "late": np.arange(1000.0)})
+    end = path.stat().st_size
+    assert len(read(path, features=("early",))[1]) == 10_000
+    os.truncate(path, int(share * end))
+    for call in (lambda: read(path, features=("early",)), lambda: describe_file(path)):
+        with pytest.raises(
+            FileError, match=rf"it has {int(share * end)} bytes, and {end} by its header"
+        ) as told:
+            call()
+        assert "If it is still being written, wait for its end" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "name", ["none.root", "none.csv", "none.csv.gz", "none.parquet", "none/", "none.txt"]
+)
+def test_a_file_that_is_not_there_is_not_one_that_is_being_written(tmp_path: Path, name: str) -> None:
+    with pytest.raises(FileError) as told:
+        read(tmp_path / name)
+    assert str(told.value) == f"{tmp_path / name}: No such file or directory. Correct the path"

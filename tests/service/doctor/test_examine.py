@@ -24,10 +24,12 @@ from dqm.errors import ConfigError
 from dqm.events import Origin
 from dqm.export.grafana import Grafana, push
 from dqm.reference import Light, StoredBundle, calibrate, read_certificate, write_certificate
+from dqm.reference.certificate_lines import extrapolation_line
 from dqm.service.doctor import NAMES, Diagnosis, DoctorOptions, examine
 from dqm.service.doctor.host import ask_time_server, look_at_disk
 from dqm.service.doctor.running import Answers, look_at_daemon
 from dqm.service.doctor.storage import Storage, look_at_storage
+from dqm.service.monitor.resolved_config import resolve
 from dqm.store import STORE_FILE, StoreSize
 from dqm.store.schema import SCHEMA_VERSION
 from dqm.stream import make_keys
@@ -215,6 +217,22 @@ def test_an_old_certificate_and_a_red_line_are_told(
     write_certificate(copied, certificate_of(bundle, Light.RED))
     assert "its certificate is red" in look(mine, "configuration")[0].found
     assert read_certificate(copied) is not None
+
+
+def test_one_number_of_toys_is_advised(
+    config: Path, copied: Path, bundle: StoredBundle, tmp_path: Path
+) -> None:
+    mine = edited(config, tmp_path, (str(bundle.path), str(copied)))
+    entry = bundle.manifest.null[0]
+    threshold = resolve(load_daemon(mine, environ={}), warns=False).thresholds.p_threshold
+    of_many = extrapolation_line(entry, min(0.05, 4.0 * threshold))
+    green = certificate_of(bundle, Light.GREEN)
+    write_certificate(copied, green.model_copy(update={"lines": (*green.lines, of_many)}))
+    (certificate,), (of_bundle,) = (
+        [one for one in look(mine, name) if "calibrate" in one.action] for name in ("certificate", "bundle")
+    )
+    assert certificate.action == of_bundle.action
+    assert of_many.action not in certificate.action
 
 
 def test_a_bundle_that_was_replaced_on_disk_is_not_the_one_that_judges(
