@@ -9,6 +9,7 @@ events and little more.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -100,6 +101,24 @@ class Score:
         self.n_reference = n_reference
         self._centers, factor = _independent(centers, width)
         self._take_moments(self.kernel(columns), shares, factor)
+
+    @property
+    def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """What was computed: centres (m, k), transform (m, r), moments (r,) and means (r,)."""
+        return self._centers.numpy(), self._transform, self.moments, self.mean
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Sequence[FloatArray], *, width: float, penalty: float, n_reference: float
+    ) -> Score:
+        """Take `arrays` of an equal score, so that nothing is computed again."""
+        score = object.__new__(cls)
+        score.width = width
+        score.penalty = penalty
+        score.n_reference = n_reference
+        centers, score._transform, score.moments, score.mean = arrays
+        score._centers = _tensor(np.array(centers))  # torch wants memory that may be written
+        return score
 
     def sums(self, columns: FloatArray, counts: FloatArray) -> FloatArray:
         """Sum the functions over the events of a window; shape (r,).

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from dqm.errors import BundleError, InputError
 from dqm.events import Origin, Window, WindowCut
 from dqm.nplm import KernelResult, KernelTest, SeveralTest
+from dqm.nplm.score import Score
 from dqm.reference import (
     Evaluator,
     LabelledSample,
@@ -107,6 +109,33 @@ def test_toys_that_an_interruption_lost_are_thrown_again(several: StoredBundle, 
     shutil.copytree(several.path, tmp_path / "other")
     straight = calibrate(open_bundle(tmp_path / "other"), 1200, kind=kind, seed=6, n_processes=1)
     assert resumed.identifier == straight.identifier
+
+
+def test_a_bundle_keeps_what_its_kernels_computed(
+    several: StoredBundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (entry,) = several.manifest.null
+    windows = [shifted(8, 0.3, 0.0), shifted(9, 0.0, 0.0)]
+    before = StoredBundle.read(_copy(several, tmp_path))._replace({"prepared": {}}, {})
+    assert not before.manifest.prepared
+    computed = [prepare_statistic(before, entry.kind).evaluate(x).t for x in windows]
+    monkeypatch.setattr(Score, "__init__", Mock(side_effect=AssertionError("it was computed again")))
+    test = prepare_statistic(several, entry.kind)
+    np.testing.assert_allclose([test.evaluate(x).t for x in windows], computed, rtol=1e-12)
+
+
+def test_what_was_computed_for_other_kernels_is_refused(several: StoredBundle) -> None:
+    (entry,) = several.manifest.null
+    settings = {**several.manifest.settings, "feature_width": ()}
+    settings |= {name: settings[name][:4] for name in ("mean_ratio", "variance_ratio")}  # type: ignore[index]
+    with pytest.raises(InputError, match=r"8 kernels prepared, and 4 to prepare\. Build the bundle again"):
+        SeveralTest(
+            several.reference,
+            n_expected=entry.kind.n_expected,
+            centers=several.centers,
+            prepared=several.prepared,
+            **settings,  # type: ignore[arg-type]
+        )
 
 
 def test_a_first_explanation_fits_healthy_toys_with_the_setting_that_saw_the_window_alone(
