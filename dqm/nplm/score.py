@@ -9,7 +9,8 @@ events and little more.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -18,6 +19,7 @@ from scipy import special
 from scipy.linalg import blas, lapack, solve_triangular
 from scipy.spatial.distance import pdist
 
+from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ __all__ = [
     "Score",
     "SizedScore",
     "log_chi_squared",
+    "pack_scores",
     "quantiles_of_distances",
+    "unpack_scores",
     "weigh_functions",
 ]
 
@@ -272,6 +276,63 @@ class SizedScore:
     def of_sums(self, sums: FloatArray) -> FloatArray:
         """Give T of windows whose functions have these sums, shape (..., r)."""
         return self.inverse.squares(sums - self.expected)
+
+
+def pack_scores(scores: Sequence[Score]) -> dict[str, FloatArray]:
+    """Put what scores have computed into two arrays; give none if one of them is a `Score` of another kind.
+
+    Returns
+    -------
+    dict
+        ``scores``: the numbers of `Score.arrays` of all scores, one after the other. ``sizes``, shape
+        (n_scores, 3): numbers m of centres, k of coordinates, and r of functions of each.
+    """
+    if any(type(score) is not Score for score in scores):
+        return {}
+    found = [score.arrays for score in scores]
+    sizes = [(*centers.shape, len(moments)) for centers, _, moments, _ in found]
+    return {
+        "scores": np.concatenate([values.ravel() for arrays in found for values in arrays]),
+        "sizes": np.array(sizes, dtype=float),
+    }
+
+
+def unpack_scores(
+    packed: Mapping[str, FloatArray], kernels: Sequence[tuple[float, float]], n_reference: float
+) -> list[Score]:
+    """Make scores of what `pack_scores` gave.
+
+    Parameters
+    ----------
+    packed : mapping
+        Its arrays.
+    kernels : sequence of (float, float)
+        Width and penalty of each score.
+    n_reference : float
+        Events of the reference.
+
+    Raises
+    ------
+    InputError
+        If these are other numbers of scores.
+    """
+    numbers = packed["scores"]
+    sizes = packed["sizes"].astype(int).tolist()
+    if len(sizes) != len(kernels):
+        raise InputError(
+            f"{format_count(len(sizes), 'kernel')} prepared, and {len(kernels)} to prepare",
+            fix="Build the bundle again",
+        )
+    scores = []
+    begin = 0
+    for (width, penalty), (m, k, r) in zip(kernels, sizes, strict=True):
+        arrays = []
+        for shape in ((m, k), (m, r), (r,), (r,)):
+            end = begin + math.prod(shape)
+            arrays.append(numbers[begin:end].reshape(shape))
+            begin = end
+        scores.append(Score.from_arrays(arrays, width=width, penalty=penalty, n_reference=n_reference))
+    return scores
 
 
 def log_chi_squared(statistics: FloatArray, mean: FloatArray, variance: FloatArray) -> FloatArray:

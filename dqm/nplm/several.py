@@ -18,7 +18,7 @@ from dqm.nplm.plain_test import OrderTest, PlainScale, SharesTest
 from dqm.nplm.profiled_kernels import ProfiledKernels
 from dqm.nplm.profiled_score import ProfiledScore
 from dqm.nplm.samples import Sample, check_windows, choose_centers, reference_shares
-from dqm.nplm.score import BriefScore, Score, log_chi_squared
+from dqm.nplm.score import BriefScore, Score, log_chi_squared, pack_scores, unpack_scores
 from dqm.nplm.setting import (
     ScaledReference,
     ScaledSample,
@@ -183,7 +183,9 @@ class SeveralTest:
         if prepared is None or self._nuisances:
             self._scores = self._make_scores(few_windows)
         else:
-            self._scores = self._read_scores(prepared)
+            self._scores = unpack_scores(
+                prepared, [(one.width, one.penalty) for one in self._kernels], self._seen.n_events
+            )
         self._fit = NuisanceFit(sample.x, n_expected, nuisances, shares) if nuisances else None
         self._plain = make_plain(self._seen)
         plain = [Setting(test, feature) for feature, one in self._plain for test in one.tests]
@@ -197,18 +199,8 @@ class SeveralTest:
 
     @property
     def prepared(self) -> dict[str, NDArray[Any]]:
-        """What depends on the reference alone, as arrays; empty with nuisance parameters or for few windows.
-
-        The numbers of all kernels, one after the other, and the sizes (m, k, r) of each, see `Score.arrays`.
-        """
-        if any(type(score) is not Score for score in self._scores):
-            return {}
-        found = [score.arrays for score in self._scores]
-        sizes = [(*centers.shape, len(moments)) for centers, _, moments, _ in found]
-        return {
-            "scores": np.concatenate([values.ravel() for arrays in found for values in arrays]),
-            "sizes": np.array(sizes, dtype=float),
-        }
+        """What depends on the reference alone; empty beside nuisance parameters or for few windows."""
+        return pack_scores(self._scores)
 
     def at(self, n_expected: float) -> SeveralTest:
         """Give this test for windows of another expected size; as `KernelTest.at`."""
@@ -483,29 +475,6 @@ class SeveralTest:
         reference, centers = (ScaledSample(self._seen, x) for x in (self._seen.reference, self._seen.centers))
         kind = ProfiledScore if self._nuisances else BriefScore if few_windows else Score
         return [make_score(kind, self._seen, reference, centers, setting) for setting in self._kernels]
-
-    def _read_scores(self, prepared: Mapping[str, NDArray[Any]]) -> list[Score]:
-        """Take what an earlier test has computed."""
-        numbers, sizes = prepared["scores"], prepared["sizes"]
-        if len(sizes) != len(self._kernels):
-            raise InputError(
-                f"{format_count(len(sizes), 'kernel')} prepared, and {len(self._kernels)} to prepare",
-                fix="Build the bundle again",
-            )
-        scores = []
-        begin = 0
-        for setting, (m, k, r) in zip(self._kernels, sizes.astype(int).tolist(), strict=True):
-            arrays = []
-            for shape in ((m, k), (m, r), (r,), (r,)):
-                end = begin + math.prod(shape)
-                arrays.append(numbers[begin:end].reshape(shape))
-                begin = end
-            scores.append(
-                Score.from_arrays(
-                    arrays, width=setting.width, penalty=setting.penalty, n_reference=self._seen.n_events
-                )
-            )
-        return scores
 
     def _plain_log_p(self, x: FloatArray, weights: FloatArray | None = None) -> FloatArray:
         found = [np.atleast_1d(test.log_p(x[:, feature])) for feature, test in self._plain_at(weights)]
