@@ -12,15 +12,16 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from dqm.events import FloatArray
 from dqm.nplm import KernelTest, LossName
-from dqm.nplm.hessian import Hessian
-from dqm.nplm.problem import Events
+from dqm.nplm.single_problem import SingleObjective, SinglePoint
 from dqm_collectors.chamber.conditions import Conditions
 from tests.studies.simulated_faults import CONDITIONS, events
 
@@ -103,34 +104,35 @@ def measure_limits() -> Limits:
 def count(test: KernelTest, x: np.ndarray) -> Work:
     """Fit a window and note every product with the basis and every Hessian."""
     work = Work()
-    events_at, metric_at = Events.log_ratio, Hessian.at.__func__  # type: ignore[attr-defined]
-    pull = Events.pull
+    evaluate = SingleObjective.at
+    differentiate = SingleObjective.gradient
+    factorise = SingleObjective.leading_factor
 
-    def log_ratio(self: Events, *rest: torch.Tensor) -> torch.Tensor:
+    def read(objective: SingleObjective) -> None:
         work.products += 1
-        work.bytes_read += self.phi.numel() * self.phi.element_size()
-        return events_at(self, *rest)
+        work.bytes_read += objective._by_function.nbytes
 
-    def pulled(self: Events, *rest: torch.Tensor) -> torch.Tensor:
-        work.products += 1
-        work.bytes_read += self.phi.numel() * self.phi.element_size()
-        return pull(self, *rest)
+    def at(self: SingleObjective, a: FloatArray) -> SinglePoint:
+        read(self)
+        return evaluate(self, a)
 
-    def hessian(cls: type[Hessian], p: object, here: object, m: int) -> Hessian:
-        n = len(p.reference.weights) + p.data.phi.shape[1]  # type: ignore[attr-defined]
+    def gradient(self: SingleObjective, at: SinglePoint) -> FloatArray:
+        read(self)
+        return differentiate(self, at)
+
+    def leading_factor(self: SingleObjective, at: SinglePoint, m: int) -> FloatArray:
+        n = self._by_function.shape[1] + (0 if self._is_likelihood else len(self._counts))
         work.hessians += 1
-        work.flop32 += 2 * n * m * m
+        work.flop32 += n * m * m  # half of a product: it is symmetric
         work.flop64 += m**3 / 3
-        made: Hessian = metric_at(cls, p, here, m)
-        return made
+        return factorise(self, at, m)
 
-    Events.log_ratio, Events.pull = log_ratio, pulled  # type: ignore[method-assign]
-    Hessian.at = classmethod(hessian)  # type: ignore[assignment]
-    try:
+    with (
+        patch.object(SingleObjective, "at", at),
+        patch.object(SingleObjective, "gradient", gradient),
+        patch.object(SingleObjective, "leading_factor", leading_factor),
+    ):
         result = test.evaluate(x)
-    finally:
-        Events.log_ratio, Events.pull = events_at, pull  # type: ignore[method-assign]
-        Hessian.at = classmethod(metric_at)  # type: ignore[assignment]
     m, r = result.density.basis.transform.shape
     if test._loss_name == "logistic":
         work.flop64 += 2 * len(x) * m * r
