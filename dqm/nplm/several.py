@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 __all__ = ["SeveralTest"]
 
 FIT_PENALTY = 1e-4
-"""Penalty of the fit that makes the maps. With a smaller one f follows every fluctuation: then maps are
-further from the truth, and the fit takes up to ten times as long (`docs/performance.md`)."""
+"""Penalty of the fit that makes the maps. With a smaller one f follows every fluctuation: maps of small
+windows are then further from the truth, and the fit takes up to ten times as long (`docs/performance.md`)."""
 
 FIT_CENTERS = 100
 """Most centres of that fit. More change the maps little."""
