@@ -148,11 +148,10 @@ class WindowEvaluator:
 
     def _explain(self, evaluation: Evaluation, job: EvaluationJob) -> tuple[Explanation | None, str]:
         """Give the explanation, or the remark that says why there is none."""
-        no_maps = job.no_maps
+        if job.no_maps:
+            return None, NO_MAPS + job.no_maps
         if job.others_wait and not evaluation.is_always_explained and not self._budget.allows():
-            no_maps = no_maps or MANY_DEPART
-        if no_maps:
-            return None, NO_MAPS + no_maps
+            return None, NO_MAPS + MANY_DEPART
         try:
             with self._budget.spend():
                 return evaluation.find_explanation(), ""

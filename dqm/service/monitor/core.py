@@ -75,7 +75,7 @@ from dqm.alarm.quality import ANOMALOUS
 from dqm.errors import PeerError
 from dqm.events import EvaluationJob, RunRecord, Verdict, Window
 from dqm.service.monitor.fair_queue import FairQueue
-from dqm.service.monitor.grading import grade_evaluated, grade_untested
+from dqm.service.monitor.grading import grade_evaluated, grade_untested, without_additions
 from dqm.service.monitor.messages import (
     Acknowledge,
     Adopt,
@@ -111,7 +111,7 @@ from dqm.service.monitor.messages import (
     UpdateAlarms,
     WorkersReady,
 )
-from dqm.service.monitor.rolling_windows import RollingWindows, without_additions
+from dqm.service.monitor.rolling_windows import RollingWindows
 from dqm.stream import (
     Identity,
     Reason,

@@ -8,10 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dqm.alarm.verdicts import give_verdict, untested_verdict, without_masked
-from dqm.events import RateResult, Verdict, Window
+from dqm.events import EvaluationJob, RateResult, RollingJob, RollingResult, Verdict, Window
+from dqm.service.monitor.job_runner import NOT_TESTED
 from dqm.service.monitor.messages import Evaluated, StreamReference, StreamSettings
 
-__all__ = ["grade_evaluated", "grade_untested"]
+__all__ = ["grade_evaluated", "grade_untested", "without_additions"]
 
 
 def grade_evaluated(event: Evaluated, stream: StreamSettings) -> Verdict:
@@ -72,6 +73,17 @@ def grade_untested(
     counted, rate = _test_number(window, reference, masked)
     bundle = "" if reference is None else reference.bundle
     return untested_verdict(counted, reason, stream.limits, rate=rate, bundle=bundle, now=unix_time)
+
+
+def without_additions(job: EvaluationJob, failure: str) -> EvaluationJob | None:
+    """Give a job that a worker was lost with, without its rolling test and its maps: one may be the cause.
+
+    None if it had neither: then it was the test.
+    """
+    without = replace(job, no_maps=failure.removeprefix(NOT_TESTED))
+    if isinstance(job.rolling, RollingJob):
+        return replace(without, rolling=RollingResult(len(job.rolling.past), reason=failure))
+    return None if job.no_maps else without
 
 
 def _name_statistic(failure: str, reference: StreamReference | None) -> str:

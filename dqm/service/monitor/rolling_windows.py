@@ -12,11 +12,10 @@ from dataclasses import replace
 
 from dqm.alarm import RollingAlarmState, RollingReference
 from dqm.events import EvaluationJob, RollingJob, RollingResult, Verdict, Window, WindowHeader
-from dqm.service.monitor.job_runner import NOT_TESTED
 from dqm.service.monitor.messages import RollingSettings
 from dqm.stream import Identity, identity_of
 
-__all__ = ["CROWDED", "RollingWindows", "without_additions"]
+__all__ = ["CROWDED", "RollingWindows"]
 
 
 CROWDED = "many windows wait: they are tested against the bundle alone"
@@ -74,14 +73,3 @@ class RollingWindows:
         for stream in list(self._references):
             if settings.get(stream) is None:
                 del self._references[stream], self._windows[stream]
-
-
-def without_additions(job: EvaluationJob, failure: str) -> EvaluationJob | None:
-    """Give a job that a worker was lost with, without its rolling test and its maps: one may be the cause.
-
-    None if it had neither: then it was the test.
-    """
-    without = replace(job, no_maps=failure.removeprefix(NOT_TESTED))
-    if isinstance(job.rolling, RollingJob):
-        return replace(without, rolling=RollingResult(len(job.rolling.past), reason=failure))
-    return None if job.no_maps else without
