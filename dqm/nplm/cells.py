@@ -26,10 +26,10 @@ from dqm.events import FloatArray
 
 __all__ = ["Cells", "make_cells"]
 
-LEAST_EVENTS = 50_000
+LEAST_EVENTS = 20_000
 """Rows of a reference below which cells save nothing."""
 
-LEAST_SAVING = 4
+LEAST_SAVING = 2
 """Fewest rows of the reference for each row of the cells."""
 
 FEWEST_CELLS = 1000
