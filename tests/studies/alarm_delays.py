@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from dqm.alarm import AlarmEngine, AlarmState, Thresholds, alarm_rules, derive_thresholds
 from dqm.alarm.budget import LARGEST_Z, REFERENCE_Z, drift_limit, run_length
-from dqm.config import DaemonConfig
+from dqm.config import DaemonConfig, DriftTestName
 from dqm.demo.simulated import FEATURES, WINDOW_EVENTS, prepare_reference
 from dqm.events import Origin, Quality, TestResult, Verdict, Window, WindowCut, WindowHeader
 from dqm.reference import Evaluator, open_bundle
@@ -30,6 +30,10 @@ from dqm_collectors.simulate import simulate_features
 
 N_HEALTHY, N_FAULTY, RAMP, N_RAMPS = 1500, 60, 50, 6
 WARM_UP, LONGEST, N_PLAYS = 30, 500, 100
+ALONE = 0.79
+"""Share of the budget of a test that stands alone: all that rate and nuisance parameters leave, but for 0.01,
+since a configuration must leave something for windows that differ."""
+
 DRIFT_VELOCITY = Conditions().drift_velocity_mm_per_ns
 
 FAULTS: dict[str, Callable[[float], Conditions]] = {
@@ -56,7 +60,7 @@ RAMPED = ("cathode 75 %", "threshold 50 %", "t0 of one layer + 10 ns", "drift ve
 def evaluate_windows(
     evaluator: Evaluator, conditions: Conditions, n: int, seed: list[int]
 ) -> list[list[float]]:
-    """Give p and Z of fresh windows of 500 events."""
+    """Give p, Z and the upper end of p of fresh windows of 500 events."""
     batch = simulate_features(conditions, n * WINDOW_EVENTS, np.random.default_rng(seed))
     x = batch.x[:, [batch.names.index(name) for name in FEATURES]]
     found = []
@@ -64,9 +68,9 @@ def evaluate_windows(
         result = evaluator.evaluate(
             Window("study", 0, 0, "study", Origin.SIMULATED, WindowCut.COUNT, FEATURES, window)
         )
-        if result.p is None or result.z is None:
+        if result.p is None or result.z is None or result.p_high is None:
             raise RuntimeError(result.reason)
-        found.append([result.p, result.z])
+        found.append([result.p, result.z, result.p_high])
     return found
 
 
@@ -97,10 +101,13 @@ def measure(output: Path, bar: Progress) -> Mapping[str, list[list[float]]]:
     return found
 
 
-def thresholds_of(n_streams: int, drift_share: float, reference_z: float = REFERENCE_Z) -> Thresholds:
+def thresholds_of(
+    n_streams: int, drift_share: float, reference_z: float = REFERENCE_Z, drift_test: DriftTestName = "sum"
+) -> Thresholds:
     """Derive thresholds of so many streams that send a window a minute."""
     streams = [{"name": f"s{number}", "bundle": "none"} for number in range(n_streams)]
-    config = DaemonConfig.model_validate({"streams": streams, "alarm": {"drift_share": drift_share}})
+    alarm = {"drift_share": drift_share, "drift_test": drift_test}
+    config = DaemonConfig.model_validate({"streams": streams, "alarm": alarm})
     found = derive_thresholds(config)
     if reference_z == REFERENCE_Z or not drift_share:
         return found
@@ -121,8 +128,8 @@ def play(
     engine = AlarmEngine(alarm_rules(config), thresholds, 0.0)
     for number in range(-WARM_UP, LONGEST):
         source = "healthy" if number < 0 else f"{name}, {number + 1}" if grows and number < RAMP else name
-        p, z = known[source][rng.integers(len(known[source]))]
-        result = TestResult(WINDOW_EVENTS, WINDOW_EVENTS, t=0.0, p=p, z=z)
+        p, z, p_high = known[source][rng.integers(len(known[source]))]
+        result = TestResult(WINDOW_EVENTS, WINDOW_EVENTS, t=0.0, p=p, z=z, p_high=p_high)
         now = 60.0 * (number + WARM_UP)
         changes = engine.observe(
             Verdict(WindowHeader("s", 1, 0), Quality.GOOD, "", result, "", 0.0, now), now
@@ -146,14 +153,16 @@ def tabulate(known: Mapping[str, list[list[float]]], n_streams: int) -> list[str
     watches = {
         "both": thresholds_of(n_streams, 0.5),
         "k of n alone": thresholds_of(n_streams, 0.0),
-        "sum alone": replace(thresholds_of(n_streams, 0.89), p_threshold=0.0),
+        "sum alone": replace(thresholds_of(n_streams, ALONE), p_threshold=0.0),
+        "k of n and evidence": thresholds_of(n_streams, 0.5, drift_test="run"),
+        "evidence alone": replace(thresholds_of(n_streams, ALONE, drift_test="run"), p_threshold=0.0),
         **{f"both, {z:g}": thresholds_of(n_streams, 0.5, z) for z in (0.25, 0.75, 1.0)},
     }
     head = f"| fault, {n_streams} streams | share beyond p = {watches['both'].p_threshold:.2g} | mean Z |"
     lines = [head + "".join(f" {watch} |" for watch in watches), "|---" * (3 + len(watches)) + "|"]
     faults = [(name, False) for name in FAULTS] + [(name, True) for name in RAMPED]
     for name, grows in faults:
-        p, z = np.array(known[name]).T
+        p, z, _ = np.array(known[name]).T
         beyond = float(np.mean(p < watches["both"].p_threshold))
         mean = np.clip(z, -LARGEST_Z, LARGEST_Z).mean()
         line = f"| {name}{', growing' if grows else ''} | {beyond:.2f} | {mean:.1f} |"
@@ -173,7 +182,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     with Progress() as bar:
         known = measure(arguments.output, bar)
-    p, z = np.array(known["healthy"]).T
+    p, z, _ = np.array(known["healthy"]).T
     z = np.clip(z, -LARGEST_Z, LARGEST_Z)  # where every toy is larger it is minus infinity
     neighbours = np.corrcoef(z[1:], z[:-1])[0, 1]
     lines = [

@@ -97,9 +97,10 @@ def all_sequences(n_runs: int, n_days: int) -> Iterator[Case]:
             yield Case("weather", DAY, weather, has_term, day)
         yield Case("constant", DAY, lambda _: Conditions(), False, day)
     for seed in range(max(1, n_runs // 2)):
-        for rise in (10, 50):
-            for fault in ("threshold - 50 %", "t0 of one layer + 10 ns"):
-                yield Case(f"{fault}, over {rise}", rise + 10, faulty(fault, rise), False, seed)
+        for has_term in (False, True):
+            for rise in (10, 50):
+                for fault in ("threshold - 50 %", "t0 of one layer + 10 ns"):
+                    yield Case(f"{fault}, over {rise}", rise + 10, faulty(fault, rise), has_term, seed)
         for fault in FAULTS:
             yield Case(f"{fault}, at once", 12, faulty(fault, 0), True, seed)
 
