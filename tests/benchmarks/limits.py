@@ -2,31 +2,44 @@
 
 ``python -m tests.benchmarks.limits`` times a large matrix product, a copy of memory and a small tensor
 operation on one thread, and between them windows of several configurations, so that all share the state of a
-noisy machine. Of each window it counts what cannot be avoided (products with the basis, Hessians of the
-nodes, the kernel at the data) and prints the time that would take at the machine's best.
+noisy machine. Of each window it counts what cannot be avoided (the kernel and the basis at its events,
+Hessians of the nodes, sums over the reference, their exponentials, and the steps) and prints the time that
+would take at the machine's best. ``--plot FILE`` draws where the time of a window goes, beside that limit.
 """
 
 from __future__ import annotations
 
+import argparse
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from dqm.events import FloatArray
-from dqm.nplm import KernelTest, LossName
-from dqm.nplm.single_problem import SingleObjective, SinglePoint
+from dqm.nplm import KernelTest, LossName, basis, kernel_test
+from dqm.nplm.kernel import gaussian_kernel
+from dqm.nplm.single_problem import CellObjective, LowMemoryInverse, NodeInverse, SingleObjective, SinglePoint
+from dqm.nplm.window_events import WindowEvents
 from dqm_collectors.chamber.conditions import Conditions
 from tests.studies.simulated_faults import CONDITIONS, events
 
 N_EXPECTED, PENALTY = 500, 1e-7
 ROUNDS = 15
+
+PARTS = ("events of the window", "Hessians of the nodes", "sums over the reference", "steps", "rest")
 
 
 @dataclass(frozen=True)
@@ -49,24 +62,6 @@ SETUPS = (
 )
 
 
-@dataclass
-class Work:
-    """What fitting one window took."""
-
-    products: int = 0
-    bytes_read: float = 0.0
-    flop32: float = 0.0
-    flop64: float = 0.0
-    hessians: int = 0
-
-    def at_best(self, limits: Limits) -> float:
-        """Milliseconds if the machine did nothing else, and that at its best."""
-        reading = self.bytes_read / limits.bytes_per_second
-        return 1e3 * (
-            reading + self.flop32 / limits.flop32_per_second + self.flop64 / limits.flop64_per_second
-        )
-
-
 @dataclass(frozen=True)
 class Limits:
     """What the machine did, on one thread."""
@@ -74,7 +69,30 @@ class Limits:
     flop32_per_second: float
     flop64_per_second: float
     bytes_per_second: float
+    exponentials_per_second: float
     operation_seconds: float
+
+
+@dataclass
+class Work:
+    """What cannot be avoided in a part of the fit, and the time that the part took."""
+
+    calls: int = 0
+    bytes_read: float = 0.0
+    flop32: float = 0.0
+    flop64: float = 0.0
+    exponentials: float = 0.0
+    seconds: float = 0.0
+
+    def at_best(self, limits: Limits) -> float:
+        """Milliseconds if the machine did nothing else, and that at its best."""
+        seconds = (
+            self.bytes_read / limits.bytes_per_second
+            + self.flop32 / limits.flop32_per_second
+            + self.flop64 / limits.flop64_per_second
+            + self.exponentials / limits.exponentials_per_second
+        )
+        return 1e3 * seconds
 
 
 def fastest(call: Callable[[], object], n: int) -> float:
@@ -98,49 +116,129 @@ def measure_limits() -> Limits:
     target = torch.empty_like(source)
     copied = 2 * source.numel() * 4 / fastest(lambda: target.copy_(source), 4)
     small = torch.rand(300, dtype=torch.float64)
-    return Limits(*flops, copied, fastest(lambda: small + small, 300))
+    numbers = np.linspace(-1.0, 1.0, 5000)
+    exponentials = len(numbers) / fastest(lambda: np.exp(numbers), 100)
+    return Limits(flops[0], flops[1], copied, exponentials, fastest(lambda: small + small, 300))
 
 
-def count(test: KernelTest, x: np.ndarray) -> Work:
-    """Fit a window and note every product with the basis and every Hessian."""
-    work = Work()
-    evaluate = SingleObjective.at
-    differentiate = SingleObjective.gradient
-    factorise = SingleObjective.leading_factor
+class Counter:
+    """Counts and times the parts of the fit of windows; a part inside another one is not in its time."""
 
-    def read(objective: SingleObjective) -> None:
-        work.products += 1
-        work.bytes_read += objective._by_function.nbytes
+    def __init__(self) -> None:
+        self.parts = {name: Work() for name in PARTS}
+        self._inside = [0.0]
 
-    def at(self: SingleObjective, a: FloatArray) -> SinglePoint:
-        read(self)
-        return evaluate(self, a)
+    def watch(self, test: KernelTest, x: FloatArray) -> None:
+        """Fit a window; the counts are those of the last one, and times the shortest of all."""
+        before = {name: work.seconds or math.inf for name, work in self.parts.items()}
+        self.parts = {name: Work() for name in PARTS}
+        watched = (
+            (kernel_test, "express", "events of the window", self._count_express),
+            (SingleObjective, "leading_factor", "Hessians of the nodes", self._count_hessian),
+            (SingleObjective, "at", "sums over the reference", self._count_sums),
+            (SingleObjective, "gradient", "sums over the reference", self._count_sums),
+            (CellObjective, "at", "sums over the reference", self._count_sums),
+            (CellObjective, "gradient", "sums over the reference", self._count_sums),
+            (LowMemoryInverse, "solve", "steps", self._count_solve),
+            (NodeInverse, "solve", "steps", self._count_solve),
+        )
+        self._inside = [0.0]
+        with ExitStack() as stack:
+            for owner, name, part, count in watched:
+                stack.enter_context(patch.object(owner, name, self._wrap(getattr(owner, name), part, count)))
+            begin = time.perf_counter()
+            test.evaluate(x)
+            self.parts["rest"].seconds = time.perf_counter() - begin - self._inside[0]
+        for name, work in self.parts.items():
+            work.seconds = min(work.seconds, before[name])
 
-    def gradient(self: SingleObjective, at: SinglePoint) -> FloatArray:
-        read(self)
-        return differentiate(self, at)
+    def count_products(self, test: KernelTest, x: FloatArray) -> None:
+        """Count the products of float64 that torch makes: they belong to the events of the window."""
+        sizes: list[int] = []
 
-    def leading_factor(self: SingleObjective, at: SinglePoint, m: int) -> FloatArray:
-        n = self._by_function.shape[1] + (0 if self._is_likelihood else len(self._counts))
-        work.hessians += 1
+        def kernel(x: Tensor, centers: Tensor, width: float) -> Tensor:
+            sizes.append(len(x) * len(centers))
+            return gaussian_kernel(x, centers, width)
+
+        with patch.object(basis, "gaussian_kernel", kernel), FlopCounterMode(display=False) as products:
+            test.evaluate(x)
+        work = self.parts["events of the window"]
+        work.flop64 += products.get_total_flops()
+        work.exponentials += sum(sizes)
+
+    def _wrap(
+        self, function: Callable[..., Any], part: str, count: Callable[..., None]
+    ) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            self._inside.append(0.0)
+            begin = time.perf_counter()
+            found = function(*arguments, **named)
+            took = time.perf_counter() - begin
+            work = self.parts[part]
+            work.seconds += took - self._inside.pop()
+            self._inside[-1] += took
+            work.calls += 1
+            count(work, found, *arguments)
+            return found
+
+        return call
+
+    @staticmethod
+    def _count_express(work: Work, found: WindowEvents, *_: object) -> None:
+        for axes in found.remote:
+            n, w = axes.reflectors.shape
+            work.flop64 += 2 * n * w * w - 2 * w**3 / 3
+
+    @staticmethod
+    def _count_hessian(work: Work, _: object, objective: SingleObjective, __: SinglePoint, m: int) -> None:
+        n = objective._by_function.shape[1] + (0 if objective._is_likelihood else len(objective._counts))
         work.flop32 += n * m * m  # half of a product: it is symmetric
         work.flop64 += m**3 / 3
-        return factorise(self, at, m)
 
-    with (
-        patch.object(SingleObjective, "at", at),
-        patch.object(SingleObjective, "gradient", gradient),
-        patch.object(SingleObjective, "leading_factor", leading_factor),
-    ):
-        result = test.evaluate(x)
-    m, r = result.density.basis.transform.shape
-    if test._loss_name == "logistic":
-        work.flop64 += 2 * len(x) * m * r
-    return work
+    @staticmethod
+    def _count_sums(work: Work, _: object, objective: SingleObjective, *__: object) -> None:
+        work.bytes_read += objective._by_function.nbytes
+        work.exponentials += len(objective._weights)
+        if not objective._is_likelihood:
+            work.bytes_read += objective._by_event.nbytes
+            work.exponentials += len(objective._counts)
+
+    @staticmethod
+    def _count_solve(work: Work, _: object, inverse: NodeInverse | LowMemoryInverse, __: FloatArray) -> None:
+        if isinstance(inverse, NodeInverse):
+            work.bytes_read += inverse.factor.nbytes  # each triangle once
+
+
+def draw(found: Mapping[tuple[Setup, str], Mapping[str, Work]], limits: Limits, path: Path) -> None:
+    """Draw what each part took above the least time that it needs."""
+    figure = Figure(figsize=(9.0, 0.45 * len(found) + 1.6), layout="constrained")
+    axes = figure.subplots()
+    labels = []
+    for row, ((setup, name), parts) in enumerate(found.items()):
+        labels.append(f"{setup.name}, {setup.n_reference}, {name}")
+        total = sum(work.seconds for work in parts.values())
+        measured = needed = 0.0
+        for number, (part, work) in enumerate(parts.items()):
+            share, least = work.seconds / total, work.at_best(limits) * 1e-3 / total
+            color = f"C{number}"
+            axes.barh(row, share, 0.4, left=measured, color=color, label=part if row == 0 else None)
+            axes.barh(row + 0.32, least, 0.2, left=needed, color=color, alpha=0.5)
+            measured += share
+            needed += least
+        axes.text(1.01, row, f"{1e3 * total:.1f} ms", va="center")
+    axes.set_yticks(range(len(found)), labels)
+    axes.invert_yaxis()
+    axes.set_xlim(0.0, 1.12)
+    axes.set_xlabel("share of the time of a window; pale: the least that the machine needs for it")
+    figure.legend(loc="outside upper center", ncols=len(PARTS))
+    figure.savefig(path, dpi=110)
 
 
 def main() -> None:
-    """Print the tables."""
+    """Print the table, and draw the parts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--plot", type=Path, help="picture of the parts to write")
+    choice = parser.parse_args()
     torch.set_num_threads(1)
     reference = events(Conditions(), max(setup.n_reference for setup in SETUPS), [1, 7])
     names = ("healthy", "cathode 75 %", "threshold 50 %")
@@ -165,14 +263,18 @@ def main() -> None:
             if k % 5 == 0:
                 found.append(fastest(lambda many=many, setup=setup: tests[setup].evaluate_many(many), 2))
     limits = Limits(
-        *(max(getattr(one, field) for one in rounds) for field in list(Limits.__annotations__)[:3]),
-        min(one.operation_seconds for one in rounds),
+        flop32_per_second=max(one.flop32_per_second for one in rounds),
+        flop64_per_second=max(one.flop64_per_second for one in rounds),
+        bytes_per_second=max(one.bytes_per_second for one in rounds),
+        exponentials_per_second=max(one.exponentials_per_second for one in rounds),
+        operation_seconds=min(one.operation_seconds for one in rounds),
     )
     console = Console(width=160)
     console.print(
         f"one thread: {limits.flop32_per_second / 1e9:.0f} (float32) and "
         f"{limits.flop64_per_second / 1e9:.0f} (float64) GFLOP/s, "
         f"copy {limits.bytes_per_second / 1e9:.1f} GB/s, "
+        f"exponential {1e9 / limits.exponentials_per_second:.2f} ns, "
         f"small operation {limits.operation_seconds * 1e6:.1f} us"
     )
     table = Table(
@@ -184,19 +286,32 @@ def main() -> None:
         "median, ms",
         "batch, ms",
         "Hessians",
-        "products",
+        "sums",
         "limit, ms",
+        "best / limit",
     )
+    parts: dict[tuple[Setup, str], Mapping[str, Work]] = {}
     for (setup, name), found in times.items():
-        work = count(tests[setup], windows[name][:N_EXPECTED])
+        x = windows[name][:N_EXPECTED]
+        counter = Counter()
+        for _ in range(ROUNDS):
+            counter.watch(tests[setup], x)
+        counter.count_products(tests[setup], x)
+        parts[setup, name] = counter.parts
+        limit = sum(work.at_best(limits) for work in counter.parts.values())
         batch = f"{min(batches[setup]) / ROUNDS * 1e3:.1f}" if name == "healthy" else ""
         table.add_row(
             setup.name, str(setup.n_reference), str(tests[setup].n_independent), name,
             f"{min(found) * 1e3:.1f}",
-            f"{statistics.median(found) * 1e3:.1f}", batch, str(work.hessians), str(work.products),
-            f"{work.at_best(limits):.1f}",
+            f"{statistics.median(found) * 1e3:.1f}", batch,
+            str(counter.parts["Hessians of the nodes"].calls),
+            str(counter.parts["sums over the reference"].calls),
+            f"{limit:.1f}",
+            f"{1e3 * min(found) / limit:.1f}",
         )  # fmt: skip
     console.print(table)
+    if choice.plot:
+        draw(parts, limits, choice.plot)
 
 
 if __name__ == "__main__":
