@@ -33,11 +33,14 @@ def test_toys(base: str, timed: Timed, figures: dict[str, Any]) -> None:
     timed(test.evaluate_many, [samples[k : k + N_TOGETHER] for k in range(0, len(samples), N_TOGETHER)])
 
 
-def test_calibration(benchmark: BenchmarkFixture, figures: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("statistic", ["several", "kernel"])
+def test_calibration(
+    statistic: str, benchmark: BenchmarkFixture, figures: dict[str, Any], tmp_path: Path
+) -> None:
     """``dqm reference calibrate`` on all cores, with the start of its processes."""
     setting = SETTINGS["default"]
-    n = figures["items"] = 3000
-    recipe = Recipe(FEATURES, setting.n_reference, setting.n_data)
+    n = figures["items"] = 10_000 if statistic == "several" else 3000
+    recipe = Recipe(FEATURES, setting.n_reference, setting.n_data, statistic=statistic)
     bundle = create_bundle(events(55_000, seed=1), recipe, tmp_path / "bundle")
     benchmark.pedantic(lambda: calibrate(bundle, n, kind=bundle.manifest.kind, seed=1), rounds=1)
 

@@ -47,7 +47,7 @@ SETTINGS = {
 """That of the papers; that of ``dqm reference build``, with the reference of the demonstration."""
 
 FACTORS = {
-    "n_reference": (2000, 20_000, 200_000),
+    "n_reference": (2000, 20_000, 45_000, 200_000),
     "n_data": (250, 500, 1000, 2500, 10_000),
     "centers": (200, 500, 1000, 2000, 4000),
     "n_features": (1, 2, 5, 8),

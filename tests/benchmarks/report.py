@@ -130,6 +130,27 @@ def detection_table(found: list[Benchmark]) -> list[tuple[str, list[str]]]:
     return [("detection", table_of(["", "seen", "median"], rows))] if rows else []
 
 
+def far_table(found: list[Benchmark]) -> list[tuple[str, list[str]]]:
+    """Windows far from the reference over healthy ones."""
+    if not found:
+        return []
+    names = [b["params"]["statistic"] for b in found]
+    usual = ", ".join(
+        f"{seconds(b['extra_info']['healthy_seconds'])} with `{name}`"
+        for name, b in zip(names, found, strict=True)
+    )
+    rows = []
+    for case in found[0]["extra_info"]["ratios"]:
+        row = [case]
+        for b in found:
+            middle, largest, both, largest_both, first = b["extra_info"]["ratios"][case]
+            row += [f"{middle:.1f}, {largest:.1f}", f"{both:.1f}, {largest_both:.1f}", f"{first:.1f}"]
+        rows.append(row)
+    parts = ("test", "test and maps", "first maps")
+    head = ["windows", *(f"`{name}`: {part}" for name in names for part in parts)]
+    return [("far", [f"A healthy window takes {usual}.", "", *table_of(head, rows)])]
+
+
 def rate(b: Benchmark) -> float:
     """Items per second."""
     per_second: float = b["extra_info"]["items"] / b["stats"]["median"]
@@ -223,6 +244,7 @@ TABLES: dict[str, Callable[[list[Benchmark]], list[tuple[str, list[str]]]]] = {
     "test_window": window_tables,
     "test_time": time_table,
     "test_detection": detection_table,
+    "test_far": far_table,
     "test_device": device_table,
     "test_toys": rate_table,
     "test_calibration": rate_table,

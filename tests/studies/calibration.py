@@ -22,29 +22,41 @@ import dqm
 from dqm.events import FloatArray
 from dqm.reference import one_thread
 from dqm_collectors.chamber.conditions import Conditions
+from tests.studies.channel_faults import RUN_WINDOWS, Detector, chamber_map, simulated_windows
 from tests.studies.simulated_faults import FEATURES, events
 
 STATISTICS = (
     "several", "kernel", "one-step", "symmetrised", "energy", "mmd", "mmd-nystroem", "mmd-fuse", "kolmogorov",
-    "chi-squared", "boosted-trees", "neural-classifier", "isolation-forest", "autoencoder",
+    "chi-squared", "boosted-trees", "neural-classifier", "isolation-forest", "autoencoder", "channels",
 )  # fmt: skip
-"""All but three: ``falkon`` needs its library, ``neural`` hours of a core, and ``channels`` counts hits."""
+"""All but two: ``falkon`` needs its library, and ``neural`` hours of a core with as many toys."""
 N_RUN, N_WINDOW = 100_000, 200
 """Events of the good run (those of ten windows are the reference, the others make toys), and of a window."""
+
+WINDOW_SECONDS = 3.0
+"""Length of a window of hits: about 42 for each of 64 wires."""
 
 SHARES = (0.001, 0.01, 0.05, 0.5)
 
 
-def judge_windows(statistic: str, n_toys: int, n_windows: int) -> tuple[FloatArray, float]:
-    """Give p of healthy windows, shape (n_windows,), and the CPU seconds of all of it."""
-    begin = time.process_time()
-    run = events(Conditions(), N_RUN, [18, 1])
-    later = events(Conditions(), n_windows * N_WINDOW, [18, 2]).reshape(n_windows, N_WINDOW, -1)
+def judge_windows(statistic: str, n_toys: int, n_windows: int, seed: int) -> FloatArray:
+    """Give p of healthy windows, shape (n_windows,)."""
+    if statistic == "channels":
+        return judge_hits(n_toys, n_windows, seed)
+    run = events(Conditions(), N_RUN, [18, 2 * seed + 1])
+    later = events(Conditions(), n_windows * N_WINDOW, [18, 2 * seed + 2]).reshape(n_windows, N_WINDOW, -1)
     with one_thread():
         bundle = dqm.build_bundle(run, window=N_WINDOW, features=FEATURES, statistic=statistic)
         bundle.calibrate(n_toys)
-        p = np.array([bundle.evaluate(window).p for window in later], dtype=float)
-    return p, time.process_time() - begin
+        return np.array([bundle.evaluate(window).p for window in later], dtype=float)
+
+
+def judge_hits(n_toys: int, n_windows: int, seed: int) -> FloatArray:
+    """Give p of healthy windows of hits by channel."""
+    run = np.stack(list(simulated_windows(WINDOW_SECONDS, RUN_WINDOWS, 2 * seed + 1)))
+    detector = Detector.learn(run, chamber_map(), n_toys)
+    later = simulated_windows(WINDOW_SECONDS, n_windows, 2 * seed + 2)
+    return np.array([detector.judge(hits)[1] for hits in later])
 
 
 def table(found: dict[str, FloatArray], n_toys: int) -> Iterator[str]:
@@ -77,15 +89,17 @@ def draw(found: dict[str, FloatArray], n_toys: int, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def collect(statistics: Sequence[str], n_toys: int, n_windows: int, output: Path) -> dict[str, FloatArray]:
+def collect(
+    statistics: Sequence[str], n_toys: int, n_windows: int, seed: int, output: Path
+) -> dict[str, FloatArray]:
     """Test the windows with all statistics, but for those that are done."""
     found = {}
     for name in statistics:
-        kept = output / f"{name}-{n_toys}-{n_windows}.txt"
+        kept = output / f"{name}-{n_toys}-{n_windows}{f'-{seed}' if seed else ''}.txt"
         if not kept.exists():
-            p, seconds = judge_windows(name, n_toys, n_windows)
-            np.savetxt(kept, p)
-            sys.stdout.write(f"{name}: {seconds:.0f} s\n")
+            begin = time.process_time()
+            np.savetxt(kept, judge_windows(name, n_toys, n_windows, seed))
+            sys.stdout.write(f"{name}: {time.process_time() - begin:.0f} s\n")
             sys.stdout.flush()
         found[name] = np.loadtxt(kept)
     return found
@@ -98,9 +112,10 @@ def main() -> None:
     parser.add_argument("--statistics", nargs="*", default=STATISTICS)
     parser.add_argument("--toys", type=int, default=2000, help="of each null table")
     parser.add_argument("--windows", type=int, default=2000, help="healthy windows")
+    parser.add_argument("--seed", type=int, default=0, help="of both runs")
     choice = parser.parse_args()
     choice.output.mkdir(parents=True, exist_ok=True)
-    found = collect(choice.statistics, choice.toys, choice.windows, choice.output)
+    found = collect(choice.statistics, choice.toys, choice.windows, choice.seed, choice.output)
     text = "\n".join(table(found, choice.toys)) + "\n"
     (choice.output / "calibration.md").write_text(text)
     sys.stdout.write(text)

@@ -167,7 +167,7 @@ def find_delay(detector: Detector, windows: Iterator[FloatArray], healthy: Itera
 def show_detection(seconds: float) -> None:
     """Print how soon each fault is told, and how often exactly its channels are named."""
     run = np.stack(list(simulated_windows(seconds, RUN_WINDOWS, 1)))
-    detector = Detector.learn(run, _chamber_map())
+    detector = Detector.learn(run, chamber_map())
     for name, (knobs, channels) in FAULTS.items():
         delays, named, n, p_smallest = [], 0, 0, 1.0
         for number in range(TRIES):
@@ -185,7 +185,7 @@ def show_detection(seconds: float) -> None:
         tell(f"{seconds:g} s", name, found_in, soon, f"{named} of {n}", f"{p_smallest:.2g}")
 
 
-def _chamber_map() -> FloatArray:
+def chamber_map() -> FloatArray:
     """Give the map of the simulated chamber."""
     from dqm_collectors.chamber.geometry import Convention, WireMap
 
