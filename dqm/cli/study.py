@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,6 +58,17 @@ def power(
             "isolation-forest, autoencoder. Not by default: symmetrised, one-step, falkon, neural."
         ),
     ] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="N_R,N",
+            help="Events of reference and window; repeatable; default: 2000,100, 2000,200 and 5000,500.",
+        ),
+    ] = None,
+    family: Annotated[
+        list[str] | None,
+        typer.Option(help="Kind of events, as in the table's first column; repeatable; default: all."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of all events.")] = 1,
     processes: ProcessesOption = None,
 ) -> None:
@@ -69,6 +81,17 @@ def power(
 
     names = tuple(statistic) if statistic else (*NPLM, *PEERS)
     plan = PowerPlan.quick(names, seed) if quick else PowerPlan(names, seed=seed)
+    if size:
+        plan = replace(plan, sizes=tuple(map(_parse_size, size)))
+    if family:
+        unknown = [name for name in family if name not in plan.families]
+        if unknown:
+            raise ConfigError(
+                f"no kind of events {unknown[0]!r}",
+                where="--family",
+                fix=f"There are: {', '.join(plan.families)}",
+            )
+        plan = replace(plan, families=tuple(family))
     with _folder(output), progress_bar("parts", len(plan.units)) as progress:
         rows, milliseconds, refused = compare_power(
             plan, output / "power.jsonl", n_processes=processes, progress=progress
@@ -83,6 +106,22 @@ def power(
         from dqm.cli.figures import draw_power
 
         draw_power(output / "power.png", rows, names)
+
+
+def _parse_size(given: str) -> tuple[int, int]:
+    """Read the events of reference and window."""
+    try:
+        n_reference, n_window = map(int, given.split(","))
+    except ValueError:
+        n_reference, n_window = 0, 0
+    if not 10 <= n_window <= n_reference:
+        raise ConfigError(
+            f"{given!r} is not a size",
+            where="--size",
+            fix="Give events of the reference and of a window, such as 2000,200; a window has at least 10, "
+            "and not more than the reference",
+        )
+    return n_reference, n_window
 
 
 @app.command()

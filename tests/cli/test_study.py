@@ -82,6 +82,31 @@ def test_the_command_writes_a_table_and_a_figure(
 
 
 @pytest.mark.slow
+def test_sizes_and_kinds_of_events_can_be_chosen(dqm: Dqm, tmp_path: Path) -> None:
+    given = ["--quick", "--statistic", "chi-squared", "--family", "counts", "--processes", "1"]
+    told = dqm("study", "power", tmp_path / "out", *given, "--size", "200,20", "--size", "400,20")
+    assert told.code == 0
+    units = [json.loads(line)["unit"] for line in (tmp_path / "out/power.jsonl").read_text().splitlines()]
+    assert [json.loads(unit)[1:4] for unit in units] == [["counts", 200, 20], ["counts", 400, 20]]
+
+
+@pytest.mark.parametrize(
+    ("option", "given", "message"),
+    [
+        ("--size", "2000", "'2000' is not a size"),
+        ("--size", "100,200", "a window has at least 10, and not more than the reference"),
+        ("--family", "chambers", "There are: chamber, "),
+    ],
+)
+def test_unknown_sizes_and_kinds_of_events_are_refused(
+    dqm: Dqm, tmp_path: Path, option: str, given: str, message: str
+) -> None:
+    told = dqm("study", "power", tmp_path / "out", option, given)
+    assert told.code == 2
+    assert message in told.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_power_of_networks_is_measured_when_it_is_asked_for(
     dqm: Dqm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
