@@ -87,20 +87,21 @@ class Perceptron:
     ) -> Tensor:
         """Draw the weights of n networks that are 0 everywhere, shape (n, n_parameters).
 
-        Hidden neurons have random directions, and each switches at an event drawn at random or near it, so
-        that they differ. Weights of the output are 0.
+        Hidden neurons have random directions. Every other one of the first layer switches at an event drawn
+        at random, the others anywhere in the range of the events: a departure may be where events are few,
+        and a fit that has no neuron near often ends in another minimum. Weights of the output are 0.
 
         Parameters
         ----------
         n : int
             Networks.
         events : Tensor, shape (n_events, d)
-            Where the first neurons switch; features of unit spread.
+            Those of the reference; features of unit spread.
         generator : torch.Generator
             Draws.
         shares : Tensor, shape (n_events,), optional
-            Share of each event; they sum to 1. Nothing else but the distribution matters: not the order of
-            the events, nor whether equal ones are counted or repeated.
+            Share of each event; they sum to 1. Only distribution and range matter: not the order of the
+            events, nor whether equal ones are counted or repeated.
         """
         parts = []
         for place, (a, b) in enumerate(pairwise(self.sizes)):
@@ -109,7 +110,7 @@ class Perceptron:
                 break
             matrix = _normal((n, a, b), generator) * (2.0 if place == 0 else 4.0 / a**0.5)
             at = (
-                _draw_events(events, shares, (n, b), generator).mT
+                _draw_places(events, shares, (n, b), generator).mT
                 if place == 0
                 else torch.rand((n, a, b), generator=generator, dtype=PRECISION)
             )
@@ -195,12 +196,16 @@ def _normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=PRECISION)
 
 
-def _draw_events(
+def _draw_places(
     events: Tensor, shares: Tensor | None, shape: tuple[int, int], generator: torch.Generator
 ) -> Tensor:
-    """Draw events by their place in a fixed order, shape (*shape, d)."""
-    order = torch.from_numpy(np.lexsort(events.numpy().T))
+    """Draw places in turn at events and anywhere in their range, shape (*shape, d)."""
+    order = torch.from_numpy(np.lexsort(events.numpy().T))  # the order of the events does not matter
     equal = torch.full((len(events),), 1.0 / len(events), dtype=PRECISION)
     ends = (equal if shares is None else shares)[order].cumsum(0)
-    places = torch.searchsorted(ends, torch.rand(shape, generator=generator, dtype=PRECISION))
-    return events[order[places.clamp(max=len(events) - 1)]]
+    rows = torch.searchsorted(ends, torch.rand(shape, generator=generator, dtype=PRECISION))
+    places = events[order[rows.clamp(max=len(events) - 1)]]
+    low, high = events.aminmax(dim=0)
+    anywhere = low + (high - low) * torch.rand(places.shape, generator=generator, dtype=PRECISION)
+    places[:, 1::2] = anywhere[:, 1::2]
+    return places
