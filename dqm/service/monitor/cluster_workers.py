@@ -36,6 +36,7 @@ import structlog
 from dqm.errors import DqmError
 from dqm.events import EvaluationJob, EvaluationReport
 from dqm.service.monitor.job_runner import JOBS_PER_WORKER, Finished, JobRunner, OrderedJobs, SubmittedJob
+from dqm.service.monitor.report_check import find_flaw
 
 if TYPE_CHECKING:
     from dqm.reference import ClusterSession
@@ -46,6 +47,9 @@ log = structlog.get_logger(__name__)
 
 RETRY_SECONDS = 10.0
 """Pause before a scheduler that is away is tried again."""
+
+MOST_CHARACTERS = 300
+"""Of a text that came from the cluster, in a line of the log."""
 
 LOOK_SECONDS = 1.0
 """Time between two looks at the workers of the cluster."""
@@ -179,12 +183,14 @@ class ClusterWorkers:
         if number not in use.jobs:
             return  # it was given up
         submitted = use.jobs[number][0]
-        if isinstance(outcome, EvaluationReport) and outcome.bundle == submitted.job.bundle:
+        if isinstance(outcome, Exception):
+            self._give_up(use, number, _describe(outcome))
+        elif flaw := find_flaw(submitted.job, outcome):
+            self._give_up(use, number, flaw)
+        else:
             del use.jobs[number]
             use.last_success = self._monotonic()
             submitted.finished = Finished(submitted.job, outcome)
-        else:
-            self._give_up(use, number, str(outcome) or type(outcome).__name__)
 
     def _give_up(self, use: _Use, number: int, why: str) -> None:
         """Do a job here that the cluster has not done; leave the cluster if it does nothing else either."""
@@ -242,3 +248,14 @@ class ClusterWorkers:
                 log.info("the cluster evaluates windows", threads=n_before)
             self._is_closed.wait(LOOK_SECONDS)
         use.session.close()
+
+
+def _describe(error: Exception) -> str:
+    """Say in a line what was raised, perhaps on another machine."""
+    name = type(error).__name__
+    try:
+        words = " ".join(str(error).split())
+    except Exception:  # its class may come from there as well
+        words = ""
+    text = words if words and isinstance(error, DqmError) else f"{name}: {words}" if words else name
+    return text[:MOST_CHARACTERS]

@@ -6,13 +6,14 @@ import select
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from queue import SimpleQueue
 
 import pytest
 from distributed import Client
 
 from dqm.errors import WorkerError
-from dqm.events import EvaluationJob, EvaluationReport, TestResult
+from dqm.events import EvaluationJob, EvaluationReport, PMethod, TestResult
 from dqm.reference import ClusterSession, ReadingPolicy, StoredBundle, cluster
 from dqm.service.evaluation import EvaluateWindows
 from dqm.service.monitor import cluster_workers
@@ -55,12 +56,20 @@ class ScriptedSession:
         self.is_closed.set()
 
 
+class UnspeakableError(Exception):
+    """As a worker may define it."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
 def job_of(seq: int, stream: str = "chamber-1") -> EvaluationJob:
     return EvaluationJob(window_of(stream=stream, seq=seq), "3f9a", explain_below=0.01)
 
 
 def report(bundle: str = "3f9a", t: float = 1.0) -> EvaluationReport:
-    return EvaluationReport(TestResult(60, 60.0, t, 0.5, z=0.0), bundle, 0.01)
+    p = {"p": 0.5, "p_low": 0.4, "p_high": 0.6, "p_method": PMethod.EMPIRICAL, "z": 0.0}
+    return EvaluationReport(TestResult(N_WINDOW, float(N_WINDOW), t, **p), bundle, 0.01)  # type: ignore[arg-type]
 
 
 def report_of_this_machine(_job: EvaluationJob) -> EvaluationReport:
@@ -124,7 +133,15 @@ def test_without_a_cluster_windows_are_evaluated_here() -> None:
 
 @pytest.mark.parametrize(
     "outcome",
-    [WorkerError("has dqm 0.1"), ValueError("singular"), "garbage", report("another"), None],
+    [
+        WorkerError("has dqm 0.1"),
+        ValueError("singular"),
+        UnspeakableError(),
+        "garbage",
+        replace(report(), result="nonsense"),  # type: ignore[arg-type]
+        report("another"),
+        None,
+    ],
 )
 def test_what_fails_there_is_evaluated_here(outcome: object) -> None:
     session = ScriptedSession()
