@@ -24,7 +24,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from dqm.errors import BundleError, WorkerError
+from dqm.errors import BundleError, DqmError, WorkerError
 from dqm.reference.processes import Task, keep_busy, use_threads
 from dqm.reference.stored_bundle import read_files
 
@@ -63,8 +63,12 @@ def open_cluster(address: str, *, ship: bool = False) -> Iterator[Cluster]:
     WorkerError
         If Dask is not installed, or no scheduler answers.
     """
-    with _connect(address, f"--scheduler {address}") as client:
+    client = _connect(address, f"--scheduler {address}")
+    try:
         yield Cluster(client, address, ship=ship)
+    finally:
+        with suppress(Exception):  # the other side may be gone
+            client.close(timeout=CONNECT_SECONDS)
 
 
 def _connect(address: str, where: str) -> Any:
@@ -79,12 +83,21 @@ def _connect(address: str, where: str) -> Any:
     config.set({"distributed.admin.large-graph-warning-threshold": "1TB"})
     try:
         return ClosingClient(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
+    except Exception as error:  # Dask takes what another service says for lengths, and raises anything
+        is_usual = isinstance(
+            error, (OSError, ValueError, TypeError)
+        )  # the last: tls:// without certificates
+        what = "no scheduler answers" if is_usual else "what answers is no Dask scheduler"
         raise WorkerError(
-            f"no scheduler answers: {error or type(error).__name__}",
+            f"{what}: {_words(error)}",
             where=where,
             fix="Give the address that 'dask scheduler' prints, as in tcp://host:8786",
         ) from error
+
+
+def _words(error: Exception) -> str:
+    """Say what was raised, to be a part of a sentence."""
+    return str(error).rstrip(".") or type(error).__name__
 
 
 class Cluster:
@@ -141,9 +154,12 @@ class Cluster:
                 where=f"--scheduler {self._address}",
                 fix="Install the same dqm, with its plugins, where the workers run",
             ) from error
-        except (CancelledError, OSError) as error:
+        except Exception as error:
+            is_lost = isinstance(error, (CancelledError, OSError)) or self._client.status != "running"
+            if isinstance(error, DqmError) or not is_lost:
+                raise
             raise WorkerError(
-                f"the connection was lost: {error or type(error).__name__}",
+                f"the connection was lost: {_words(error)}",
                 where=f"--scheduler {self._address}",
                 fix="Run it again when the scheduler is back",
             ) from error
@@ -196,9 +212,16 @@ class ClusterSession(Generic[Item, Result]):
         self._numbers = count()
         try:  # one after the other: together they may be larger than the memory
             self._worker_tasks = {name: self._send(name, task) for name, task in tasks.items()}
-        except BundleError:
-            self._client.close(timeout=CONNECT_SECONDS)
-            raise
+        except Exception as error:
+            with suppress(Exception):  # the other side may be gone
+                self._client.close(timeout=CONNECT_SECONDS)
+            if isinstance(error, DqmError):
+                raise
+            raise WorkerError(
+                f"the bundles could not be sent: {_words(error)}",
+                where=f"[daemon] scheduler = {address}",
+                fix="Look whether the scheduler still runs",
+            ) from error
         self._ended: SimpleQueue[tuple[Any, Callable[[Result | Exception], None]] | None] = SimpleQueue()
         self._reader = threading.Thread(target=self._read, name="dqm-cluster-reader", daemon=True)
         self._reader.start()

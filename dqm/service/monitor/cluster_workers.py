@@ -223,10 +223,11 @@ class ClusterWorkers:
         while not self._is_closed.is_set():
             try:
                 use = _Use(self._connect())
-            except DqmError as error:
-                if str(error) != why:
-                    why = str(error)
-                    log.warning("no cluster: windows are evaluated here", why=why)
+            except Exception as error:  # whatever it is: the cluster may be well another time
+                if _describe(error) != why:
+                    why = _describe(error)
+                    unexpected = None if isinstance(error, DqmError) else error
+                    log.warning("no cluster: windows are evaluated here", why=why, exc_info=unexpected)
             else:
                 why = ""
                 self._look_after(use)
@@ -239,9 +240,9 @@ class ClusterWorkers:
         while self._use is use and not self._is_closed.is_set():
             try:
                 use.n_threads = use.session.n_threads()
-            except DqmError as error:
+            except Exception as error:
                 use.is_over = True
-                use.why = use.why or str(error)
+                use.why = use.why or _describe(error)
                 self._wake()
             if use.n_threads != n_before:
                 n_before = use.n_threads

@@ -77,13 +77,13 @@ def report_of_this_machine(_job: EvaluationJob) -> EvaluationReport:
 
 
 @contextmanager
-def scripted(clock: Clock | None = None, *sessions: ScriptedSession) -> Iterator[ClusterWorkers]:
+def scripted(clock: Clock | None = None, *sessions: ScriptedSession | Exception) -> Iterator[ClusterWorkers]:
     left = iter(sessions)
 
     def connect() -> ScriptedSession:
-        session = next(left, None)
-        if session is None:
-            raise WorkerError("no scheduler answers")
+        session = next(left, WorkerError("no scheduler answers"))
+        if isinstance(session, Exception):
+            raise session
         return session
 
     local = LocalWorker(report_of_this_machine)
@@ -190,6 +190,13 @@ def test_a_connection_that_breaks_loses_nothing() -> None:
         finished = workers.finished()
         wait_until(lambda: finished.extend(workers.finished()) or len(finished) == 2, "both")
         assert places(finished) == [(0, "here"), (1, "here")]
+
+
+def test_whatever_prevents_a_session_another_is_tried() -> None:
+    session = ScriptedSession()
+    with scripted(None, MemoryError("2.82 EiB"), WorkerError("no scheduler answers"), session) as workers:
+        workers.submit(job_of(0))
+        assert 0 in session.given
 
 
 @pytest.fixture(scope="module")
