@@ -63,10 +63,14 @@ class DaskCluster:
             process.kill()
             process.wait()
 
-    def add_worker(self, n_threads: int) -> None:
-        """Start a worker; it takes its time to appear."""
+    def add_worker(self, n_threads: int, preload: str = "") -> None:
+        """Start a worker, perhaps with lines of Python that change it first; it takes its time to appear."""
         options = ("--no-nanny", "--nthreads", str(n_threads), "--local-directory", "scratch")
         options += ("--host", "127.0.0.1")
+        if preload:
+            module = self.folder / f"preload_{len(self.workers)}.py"
+            module.write_text(preload)
+            options += ("--preload", module.name)
         self.workers.append(self._start("worker", self.address, "--protocol", self._protocol, *options))
 
     def _start(self, role: str, *options: str) -> subprocess.Popen[bytes]:
