@@ -8,6 +8,7 @@ scheduler itself only handles bytes, so it does not need this project.
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 import shutil
 import tempfile
@@ -67,6 +68,7 @@ def open_cluster(address: str, *, ship: bool = False) -> Iterator[Cluster]:
     WorkerError
         If Dask is not installed, or no scheduler answers.
     """
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its tracebacks: our errors say it in words
     client = _connect(address, f"--scheduler {address}")
     try:
         yield Cluster(client, address, ship=ship)
