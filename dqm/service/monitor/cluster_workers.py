@@ -62,6 +62,9 @@ MOST_CHARACTERS = 300
 LOOK_SECONDS = 1.0
 """Time between two looks at the workers of the cluster."""
 
+CLOSE_SECONDS = 10.0
+"""Longest wait for the end of a session."""
+
 LEFT_OUT_SECONDS = 60.0
 """How long a worker that has failed gets nothing; then it is tried with one job."""
 
@@ -219,7 +222,7 @@ class ClusterWorkers:
     def close(self) -> None:
         """End all work; jobs that have not ended are dropped."""
         self._is_closed.set()
-        self._watch.join()
+        self._watch.join(CLOSE_SECONDS)  # what does not answer may hold it longer; it ends by itself
         self._local.close()
         with self._closing:
             os.close(self._event)

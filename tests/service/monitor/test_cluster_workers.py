@@ -418,6 +418,21 @@ def test_whatever_prevents_a_session_another_is_tried() -> None:
         assert workers.n_cluster_threads == 1
 
 
+def test_an_attempt_that_takes_long_does_not_hold_up_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_workers, "CLOSE_SECONDS", 0.1)
+    session, answers = ScriptedSession(), Event()
+
+    def connect() -> ScriptedSession:
+        answers.wait(60.0)
+        return session
+
+    local = LocalWorker(report_of_this_machine)
+    workers = ClusterWorkers(connect, local, longest_seconds=5.0, monotonic=Clock())  # type: ignore[arg-type]
+    workers.close()
+    answers.set()
+    assert session.is_closed.wait(60.0)
+
+
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> StoredBundle:
     return small_bundle(tmp_path_factory.mktemp("cluster") / "small.dqmref")
