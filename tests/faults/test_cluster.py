@@ -79,7 +79,7 @@ def start(open_site: Open, bundle: Bundle, dask: DaskCluster) -> Start:
         site = open_site(f'workers = 1\nscheduler = "{dask.address}"', bundle=bundle.path)
         site.start()
         wait_until(lambda: n_threads(site) == n_workers, "the cluster", 120.0)
-        site.collect(healthy=[HEALTHY], faulty=[FAULTY], rate_hz=10.0, section="buffer_windows = 5000")
+        site.collect(healthy=[HEALTHY], faulty=[FAULTY], rate_hz=6.0, section="buffer_windows = 5000")
         wait_for_windows(site, 20)
         return site
 
