@@ -31,6 +31,7 @@ settings.register_profile("dqm", deadline=None, derandomize=True)  # same exampl
 settings.load_profile("dqm")
 
 LONGEST_FIRST = (
+    "faults/test_cluster.py",
     "browser/test_page.py",
     "browser/test_groups.py",
     "browser/test_wall.py",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -46,6 +45,5 @@ def open_workers(processes: int | None, scheduler: str | None, *, ship: bool) ->
         raise conflict(
             "--processes", "--scheduler", fix="Give one of them: the scheduler's workers do all the work"
         )
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its tracebacks: our errors say it in words
     with open_cluster(scheduler, ship=ship) as cluster:
         yield cluster

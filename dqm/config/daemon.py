@@ -102,7 +102,7 @@ class DaemonSection(Section):
         None,
         pattern=r"^(tcp|tls|ucx|ws|wss)://.+",
         description="Dask scheduler whose workers test the windows, as in tcp://HOST:8786; the processes of "
-        "this machine do it while it is away",
+        "this machine test what these do not",
     )
     threads: int = Field(1, ge=1, le=256, description="CPU threads of each worker")
     longest_test_seconds: float = Field(

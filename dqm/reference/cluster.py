@@ -7,6 +7,8 @@ scheduler itself only handles bytes, so it does not need this project.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import pickle
 import shutil
 import tempfile
@@ -21,10 +23,9 @@ from importlib.metadata import version
 from itertools import count
 from operator import methodcaller
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any, Generic, TypeVar
 
-from dqm.errors import BundleError, WorkerError
+from dqm.errors import BundleError, DqmError, WorkerError
 from dqm.reference.processes import Task, keep_busy, use_threads
 from dqm.reference.stored_bundle import read_files
 
@@ -38,6 +39,10 @@ CONNECT_SECONDS = 5.0
 
 DESERTED_SECONDS = 120.0
 """How long to wait for workers where there are none."""
+
+SILENT_SECONDS = 15.0
+"""A worker that gave no sign of life for so long is not there; most give one every second, some thousand of
+them every few seconds."""
 
 SOFTWARE = ("dqm", "numpy", "torch")
 """Packages that must have the same version everywhere, so that results agree to the last bit."""
@@ -63,8 +68,13 @@ def open_cluster(address: str, *, ship: bool = False) -> Iterator[Cluster]:
     WorkerError
         If Dask is not installed, or no scheduler answers.
     """
-    with _connect(address, f"--scheduler {address}") as client:
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its tracebacks: our errors say it in words
+    client = _connect(address, f"--scheduler {address}")
+    try:
         yield Cluster(client, address, ship=ship)
+    finally:
+        with suppress(Exception):  # the other side may be gone
+            client.close(timeout=CONNECT_SECONDS)
 
 
 def _connect(address: str, where: str) -> Any:
@@ -79,12 +89,21 @@ def _connect(address: str, where: str) -> Any:
     config.set({"distributed.admin.large-graph-warning-threshold": "1TB"})
     try:
         return ClosingClient(address, timeout=CONNECT_SECONDS, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:  # TypeError: tls:// without certificates
+    except Exception as error:  # Dask takes what another service says for lengths, and raises anything
+        is_usual = isinstance(
+            error, (OSError, ValueError, TypeError)
+        )  # the last: tls:// without certificates
+        what = "no scheduler answers" if is_usual else "what answers is no Dask scheduler"
         raise WorkerError(
-            f"no scheduler answers: {error or type(error).__name__}",
+            f"{what}: {_words(error)}",
             where=where,
             fix="Give the address that 'dask scheduler' prints, as in tcp://host:8786",
         ) from error
+
+
+def _words(error: Exception) -> str:
+    """Say what was raised, to be a part of a sentence."""
+    return str(error).rstrip(".") or type(error).__name__
 
 
 class Cluster:
@@ -141,9 +160,12 @@ class Cluster:
                 where=f"--scheduler {self._address}",
                 fix="Install the same dqm, with its plugins, where the workers run",
             ) from error
-        except (CancelledError, OSError) as error:
+        except Exception as error:
+            is_lost = isinstance(error, (CancelledError, OSError)) or self._client.status != "running"
+            if isinstance(error, DqmError) or not is_lost:
+                raise
             raise WorkerError(
-                f"the connection was lost: {error or type(error).__name__}",
+                f"the connection was lost: {_words(error)}",
                 where=f"--scheduler {self._address}",
                 fix="Run it again when the scheduler is back",
             ) from error
@@ -171,6 +193,9 @@ class Cluster:
 class ClusterSession(Generic[Item, Result]):
     """A connection for items that come one by one, for as long as it holds; bundles are sent along.
 
+    The caller says which worker does an item. Were it left to Dask, a worker that stands still would have all
+    of them in time, and nobody would know who gave what.
+
     Parameters
     ----------
     address : str
@@ -187,102 +212,143 @@ class ClusterSession(Generic[Item, Result]):
 
     Notes
     -----
-    `submit` may be called from one thread and the other methods from another.
+    `submit` and `forget` may be called from one thread and the other methods from another.
     """
 
     def __init__(self, address: str, tasks: Mapping[str, Task[Item, Result]]) -> None:
-        self._client = _connect(address, f"[daemon] scheduler = {address}")
+        self._where = f"[daemon] scheduler = {address}"
+        self._client = _connect(address, self._where)
         self._name = f"dqm-{uuid.uuid4().hex}"
         self._numbers = count()
+        self._worker_tasks: dict[tuple[str, str], Any] = {}
+        """By the name of the task and the address of the worker."""
+        self._ended: dict[str, list[tuple[Any, Callable[[Result | Exception], None]]]] = {}
+        """Items that have ended and are to be fetched, by worker; only used on the client's loop."""
+        self._fetching: dict[str, asyncio.Task[None]] = {}
         try:  # one after the other: together they may be larger than the memory
-            self._worker_tasks = {name: self._send(name, task) for name, task in tasks.items()}
-        except BundleError:
-            self._client.close(timeout=CONNECT_SECONDS)
-            raise
-        self._ended: SimpleQueue[tuple[Any, Callable[[Result | Exception], None]] | None] = SimpleQueue()
-        self._reader = threading.Thread(target=self._read, name="dqm-cluster-reader", daemon=True)
-        self._reader.start()
+            there = list(self.workers())
+            self._parcels = {name: self._send(name, task, there) for name, task in tasks.items()}
+        except Exception as error:
+            self.close()
+            if isinstance(error, DqmError):
+                raise
+            raise WorkerError(
+                f"the bundles could not be sent: {_words(error)}",
+                where=self._where,
+                fix="Look whether the scheduler still runs",
+            ) from error
 
-    def _send(self, name: str, task: Task[Item, Result]) -> Any:
-        """Give the scheduler a task with its bundle."""
-        worker_task = pickle.dumps(WorkerTask(task, read_files(task.bundle)))
-        return self._client.submit(pickle.loads, worker_task, key=f"{self._name}-{name}")
+    def _send(self, name: str, task: Task[Item, Result], workers: list[str]) -> Any:
+        """Give the scheduler a task with its bundle, as bytes: what makes a worker of them stays there."""
+        parcel = pickle.dumps(WorkerTask(task, read_files(task.bundle)))
+        there = {"workers": workers, "allow_other_workers": True} if workers else {}
+        return self._client.submit(bytes, parcel, key=f"{self._name}-{name}", **there)
 
-    def submit(self, name: str, item: Item, on_end: Callable[[Result | Exception], None]) -> object:
+    def submit(
+        self, name: str, worker: str, item: Item, on_end: Callable[[Result | Exception], None]
+    ) -> object:
         """Hand out an item.
 
         Parameters
         ----------
         name : str
             Of the task.
+        worker : str
+            Address of the worker that shall do it.
         item : Item
             A value that can be pickled.
         on_end : callable
-            Called from another thread, once at most, with the result or with what prevented it.
+            Called from another thread, once at most, with the result or with what prevented it: an `OSError`
+            or `CancelledError` if that was the connection, anything else from the worker.
 
         Returns
         -------
         object
             The item is forgotten when nobody refers to this any more.
         """
+        if (name, worker) not in self._worker_tasks:
+            self._worker_tasks[name, worker] = self._submit(worker, pickle.loads, self._parcels[name])
         work = methodcaller("work", pickle.dumps(item))
-        future = self._client.submit(work, self._worker_tasks[name], key=(self._name, next(self._numbers)))
-        future.add_done_callback(lambda ended: self._ended.put((ended, on_end)))
+        future = self._submit(worker, work, self._worker_tasks[name, worker])
+        loop = self._client.loop
+        future.add_done_callback(lambda ended: loop.add_callback(self._note, worker, ended, on_end))
         return future
 
-    def n_threads(self) -> int:
-        """Count the threads of all workers; raises `WorkerError` if the scheduler does not answer."""
+    def _submit(self, worker: str, work: Callable[[Any], Any], given: Any) -> Any:
+        key = (self._name, next(self._numbers))
+        return self._client.submit(work, given, key=key, workers=[worker])
+
+    def forget(self, worker: str) -> None:
+        """Let a worker begin anew with all tasks, should it get items again."""
+        for key in [key for key in self._worker_tasks if key[1] == worker]:
+            del self._worker_tasks[key]
+
+    def workers(self) -> dict[str, int]:
+        """Give the threads of each worker that gives signs of life, by its address.
+
+        Raises
+        ------
+        WorkerError
+            If the scheduler does not answer.
+        """
         if self._client.status != "running":
-            raise WorkerError(
-                "the connection to the scheduler was lost",
-                fix="Look whether the scheduler still runs, and run the command again",
-            )
+            raise WorkerError("the connection to the scheduler was lost", where=self._where)
         try:
-            ask = self._client.scheduler.ncores
-            return sum(self._client.sync(ask, workers=None, callback_timeout=CONNECT_SECONDS).values())
-        except (OSError, AttributeError, TimeoutError) as error:  # AttributeError: it is being closed
-            raise WorkerError(
-                f"the scheduler does not answer: {error or type(error).__name__}",
-                fix="Look whether it runs, and run the command again",
-            ) from error
+            told = self._client.sync(self._client.scheduler.identity, callback_timeout=CONNECT_SECONDS)
+        except Exception as error:  # AttributeError: it is being closed
+            raise WorkerError(f"the scheduler does not answer: {_words(error)}", where=self._where) from error
+        known = {address: one for address, one in told["workers"].items() if one["status"] == "running"}
+        newest = max((one["last_seen"] for one in known.values()), default=0.0)
+        return {
+            address: one["nthreads"]
+            for address, one in known.items()
+            if newest - one["last_seen"] < SILENT_SECONDS
+        }
 
     def close(self) -> None:
-        """Let go of all items; takes twice `CONNECT_SECONDS` at most."""
-        self._ended.put(None)
+        """Let go of all items; takes `CONNECT_SECONDS` at most."""
+        for fetching in list(self._fetching.values()):
+            self._client.loop.add_callback(fetching.cancel)
         with suppress(Exception):  # the other side may be gone
             self._client.close(timeout=CONNECT_SECONDS)
-        # Dask's calls wait for ever if they begin while its loop is being stopped.
-        self._reader.join(CONNECT_SECONDS)
 
-    def _read(self) -> None:
-        """Fetch the results of items that have ended, all that there are at once."""
-        is_open = True
-        while is_open:
-            ended = [self._ended.get()]
-            with suppress(Empty):
-                while True:
-                    ended.append(self._ended.get_nowait())
-            is_open = None not in ended
-            fetched = list(filter(None, ended))
-            done = [one for one in fetched if one[0].status == "finished"]
-            failed = [one for one in fetched if one not in done]
-            try:  # not for nothing: the client may be closing
-                results = self._client.gather([future for future, _ in done]) if done else []
-            except Exception as error:  # a worker was lost with its results, or the connection
-                results = [error for _ in done]
-            for (_, on_end), result in zip(done, results, strict=True):
+    def _note(self, worker: str, future: Any, on_end: Callable[[Result | Exception], None]) -> None:
+        """Note that an item has ended, on the client's loop."""
+        self._ended.setdefault(worker, []).append((future, on_end))
+        if worker not in self._fetching:
+            self._fetching[worker] = asyncio.ensure_future(self._fetch(worker))
+
+    async def _fetch(self, worker: str) -> None:
+        """Fetch results from a worker, all that there are at once; one that stands still holds up no other.
+
+        Dask's own `gather` waits for all workers together.
+        """
+        while ended := self._ended.pop(worker, []):
+            results = await self._results([future for future, _ in ended])
+            for (_, on_end), result in zip(ended, results, strict=True):
                 on_end(result)
-            for future, on_end in failed:
-                on_end(_why(future))
+        del self._fetching[worker]
+
+    async def _results(self, futures: list[Any]) -> list[Any]:
+        """Give results, or why there are none."""
+        keys = [future.key for future in futures if future.status == "finished"]
+        problem: Exception = ConnectionError("the result was lost")
+        data: dict[Any, Any] = {}
+        try:
+            if keys:
+                data = (await self._client.scheduler.gather(keys=keys)).get("data", {})
+        except Exception as error:  # the connection was lost, or something cannot be unpacked here
+            problem = error
+        return [data.get(f.key, problem) if f.key in keys else await _why(f) for f in futures]
 
 
-def _why(future: Any) -> Exception:
+async def _why(future: Any) -> Exception:
     """Tell why there is no result."""
-    with suppress(Exception):
-        error = future.exception(timeout=CONNECT_SECONDS)
+    if future.status == "error":
+        error = await future.exception(asynchronous=True)
         if isinstance(error, Exception):
             return error
-    return WorkerError(f"the work was given up: {future.status}", fix="Run the command again")
+    return ConnectionError(f"the work was given up: {future.status}")
 
 
 _State = tuple[Task[Any, Any], dict[str, bytes], Path, dict[str, str]]

@@ -8,6 +8,9 @@ from distributed import Client
 
 __all__ = ["ClosingClient"]
 
+START_SECONDS = 15.0
+"""How long to wait for what answers to prove a scheduler; Dask itself waits for ever."""
+
 CLOSE_SECONDS = 10.0
 """How long to wait for a scheduler that does not answer."""
 
@@ -25,7 +28,10 @@ class ClosingClient(Client):  # type: ignore[misc]  # Dask is half typed
     def start(self, **options: Any) -> None:
         """Connect; a client that cannot is closed."""
         try:
-            super().start(**options)
+            super().start(callback_timeout=START_SECONDS, **options)
+        except TimeoutError as error:
+            self.close()
+            raise TimeoutError(f"nothing was said for {START_SECONDS:g} s") from error
         except BaseException:
             self.close()
             raise

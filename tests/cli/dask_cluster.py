@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
@@ -60,10 +63,14 @@ class DaskCluster:
             process.kill()
             process.wait()
 
-    def add_worker(self, n_threads: int) -> None:
-        """Start a worker; it takes its time to appear."""
+    def add_worker(self, n_threads: int, preload: str = "") -> None:
+        """Start a worker, perhaps with lines of Python that change it first; it takes its time to appear."""
         options = ("--no-nanny", "--nthreads", str(n_threads), "--local-directory", "scratch")
         options += ("--host", "127.0.0.1")
+        if preload:
+            module = self.folder / f"preload_{len(self.workers)}.py"
+            module.write_text(preload)
+            options += ("--preload", module.name)
         self.workers.append(self._start("worker", self.address, "--protocol", self._protocol, *options))
 
     def _start(self, role: str, *options: str) -> subprocess.Popen[bytes]:
@@ -76,3 +83,29 @@ class DaskCluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+
+@contextmanager
+def another_service(greeting: bytes, port: int = 0) -> Iterator[str]:
+    """Listen with something that is no scheduler; without a greeting it waits for the other side."""
+    held = []
+
+    def serve() -> None:
+        with suppress(OSError):  # it was closed
+            while True:
+                connection, _ = listening.accept()
+                held.append(connection)
+                if greeting:
+                    connection.sendall(greeting)
+                    connection.close()
+
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        try:
+            yield f"tcp://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            serving.join()
+            for connection in held:
+                connection.close()

@@ -25,16 +25,17 @@ from dqm.reference import (
     calibrate,
     cluster,
     create_bundle,
+    dask_client,
     open_bundle,
     open_cluster,
 )
 from dqm.reference.cluster import WorkerTask
 from dqm.reference.dask_client import ClosingClient
-from tests.service.small import N_WINDOW, bare_bundle, healthy_events
+from tests.service.small import N_WINDOW, bare_bundle, healthy_events, write_csv
 from tests.waiting import wait_until
 
 from .conftest import Told
-from .dask_cluster import DaskCluster
+from .dask_cluster import DaskCluster, another_service
 from .program import json_lines
 
 Dqm = Callable[..., Told]
@@ -201,6 +202,33 @@ def test_an_address_without_scheduler_is_told_at_once(monkeypatch: pytest.Monkey
                 pass
             left = [thread.name for thread in threading.enumerate() if thread not in before]
             assert "IO loop" not in left, "the garbage collector would have to close the client"
+
+
+@pytest.mark.parametrize(
+    ("greeting", "why"),
+    [
+        (b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n", "what answers is no Dask scheduler: Unable to allocate"),
+        (b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", "what answers is no Dask scheduler: "),
+        (bytes(64), "what answers is no Dask scheduler: "),
+        (b"", "no scheduler answers: nothing was said for 0.5 s. Give the address"),
+    ],
+    ids=["ssh", "http", "zeros", "silent"],
+)
+def test_another_service_at_the_address_is_told_in_one_message(
+    dqm: Dqm, plain: Bundle, bundle: Path, monkeypatch: pytest.MonkeyPatch, greeting: bytes, why: str
+) -> None:
+    monkeypatch.setattr(dask_client, "START_SECONDS", 0.5)
+    write_csv(Path("events.csv"), healthy_events(2 * N_WINDOW, 1))
+    with another_service(greeting) as address:
+        for command in (
+            ("compare", bundle, "events.csv", "--window", N_WINDOW),
+            ("reference", "calibrate", plain.path, "--toys", 100),
+            ("reference", "validate", bundle, "--toys", 100),
+        ):
+            told = dqm(*command, "--scheduler", address)
+            assert (told.code, told.out) == (2, "")
+            assert told.err.startswith(f"error: --scheduler {address}: {why}"), told.err
+            assert told.err.count("\n") == 1
 
 
 @pytest.mark.slow

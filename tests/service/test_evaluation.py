@@ -40,6 +40,7 @@ from dqm.service.evaluation import (
     prepare_evaluators,
     prepare_worker,
 )
+from dqm.service.monitor.report_check import find_flaw
 from dqm.service.monitor.worker_pool import WorkerPool
 from tests.conftest import Once
 from tests.reference import channels
@@ -327,14 +328,13 @@ def test_channels_are_shown_healthy_or_not_and_known_bad_ones_count_for_nothing(
     evaluate = prepare_evaluators(load_daemon(config))
     hits = channels.healthy_hits(np.random.default_rng(1))
     hits[17] = 0.0
-    reports = {
-        name: evaluate(
-            EvaluationJob(
-                channels.window_of(hits), open_bundle(bundle).identifier, LIMITS.medium_p, masked=masked
-            )
-        )
+    identifier = open_bundle(bundle).identifier
+    jobs = {
+        name: EvaluationJob(channels.window_of(hits), identifier, LIMITS.medium_p, masked=masked)
         for name, masked in (("all", ()), ("some", (103, 117)))
     }
+    reports = {name: evaluate(job) for name, job in jobs.items()}
+    assert [find_flaw(job, reports[name]) for name, job in jobs.items()] == ["", ""]
     found = {name: report.result.channels for name, report in reports.items()}
     assert {name: s and (s.n_dead, s.masked) for name, s in found.items()} == {
         "all": (1, ()), "some": (0, (103, 117))

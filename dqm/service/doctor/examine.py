@@ -37,6 +37,7 @@ NAMES = {
     "users": "who can sign in",
     "ports": "whether somebody listens for windows",
     "daemon": "whether it answers, is stuck, or turns collectors away",
+    "cluster": "whether a Dask scheduler answers, and how many workers it has",
     "windows": "how old the last window of each stream is",
     "clock": "this clock against those of daemon, senders, Prometheus and a time server",
     "prometheus": "whether it scrapes the daemon and has the alerts",
@@ -117,6 +118,7 @@ def _examine_daemon(path: Path, config: DaemonConfig, wanted: DoctorOptions) -> 
     yield from guarded("users", lambda: access.look_at_users(config))
     yield from guarded("ports", lambda: running.look_at_listeners(config))
     yield from guarded("daemon", lambda: _look_at_daemon(config, now, wanted))
+    yield from guarded("cluster", lambda: neighbours.look_at_cluster(section.scheduler))
     if wanted.has_prometheus:
         yield from guarded(
             "prometheus",

@@ -1,4 +1,4 @@
-"""The programs around the daemon: Prometheus, Grafana, receivers of messages, systemd."""
+"""The programs around the daemon: Dask, Prometheus, Grafana, receivers of messages, systemd."""
 
 from __future__ import annotations
 
@@ -12,11 +12,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from dqm.config import DaemonConfig, NotifySection, read_target_url, read_token
-from dqm.errors import ConfigError, DqmError, NoticeError
+from dqm.errors import ConfigError, DqmError, NoticeError, WorkerError, format_count
 from dqm.service.doctor.diagnosis import Diagnosis, amber, green, red
 from dqm.service.doctor.running import ANSWER_SECONDS, ask_json
 
-__all__ = ["USUAL_PROMETHEUS", "look_at_grafana", "look_at_notify", "look_at_prometheus", "look_at_units"]
+__all__ = [
+    "USUAL_PROMETHEUS",
+    "look_at_cluster",
+    "look_at_grafana",
+    "look_at_notify",
+    "look_at_prometheus",
+    "look_at_units",
+]
 
 USUAL_PROMETHEUS = "http://localhost:9090"
 
@@ -92,6 +99,29 @@ def _list(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:
     data = answer.get("data")
     found = data.get(key) if isinstance(data, dict) else None
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+
+
+def look_at_cluster(address: str | None) -> Iterator[Diagnosis]:
+    """Connect to the scheduler whose workers test the windows, if there is one, and count its workers."""
+    if address is None:
+        return
+    from dqm.reference import open_cluster
+
+    try:
+        with open_cluster(address) as cluster:
+            threads = cluster.threads()
+    except WorkerError as error:
+        yield red("cluster", f"{address}: {error.what}", error.fix or "See the message")
+        return
+    if threads:
+        found = f"{format_count(len(threads), 'worker')} with {format_count(sum(threads.values()), 'thread')}"
+        yield green("cluster", f"{address} has {found}")
+    else:
+        yield amber(
+            "cluster",
+            f"{address} has no workers: the daemon tests all windows itself",
+            f"Start some: 'dask worker {address}'",
+        )
 
 
 def look_at_grafana(config: DaemonConfig) -> Iterator[Diagnosis]:

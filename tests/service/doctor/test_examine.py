@@ -34,6 +34,7 @@ from dqm.store import STORE_FILE, StoreSize
 from dqm.store.schema import SCHEMA_VERSION
 from dqm.stream import make_keys
 from dqm.web import add_user
+from tests.cli.dask_cluster import DaskCluster, another_service
 from tests.cli.program import ENVIRONMENT, PROGRAM
 from tests.dashboards import programs
 from tests.dashboards.monitor import FAULTY, GOOD, Monitor, monitor
@@ -44,6 +45,7 @@ from tests.ports import free_port
 from tests.receivers import mail_server, webhook
 from tests.reference.test_certificate import certificate_of
 from tests.service.small import N_WINDOW, healthy_events, window_of
+from tests.waiting import wait_until
 
 Require = Callable[[str], Path]
 DAY = 86_400.0
@@ -355,6 +357,22 @@ def test_dashboards_that_grafana_lacks_are_told(config: Path, tmp_path: Path) ->
     (found,) = look(mine, "grafana")
     assert found.light is Light.RED
     assert "does not answer" in found.found
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer_as_one_is_told(config: Path, tmp_path: Path) -> None:
+    assert look(config, "cluster") == []
+    with another_service(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n") as address:
+        (found,) = look(config, "cluster", daemon__scheduler=address)
+        assert found.light is Light.RED
+        assert f"{address}: what answers is no Dask scheduler" in found.found
+    with DaskCluster(tmp_path) as dask:
+        asked = {"daemon__scheduler": dask.address}
+        assert lights(look(config, "cluster", **asked)) == ["amber"]
+        dask.add_worker(n_threads=2)
+        wait_until(lambda: lights(look(config, "cluster", **asked)) == ["green"], "a worker")
+        (found,) = look(config, "cluster", **asked)
+        assert found.found == f"{dask.address} has 1 worker with 2 threads"
 
 
 def test_keys_without_a_right_and_streams_without_a_key_are_told(config: Path, tmp_path: Path) -> None:
