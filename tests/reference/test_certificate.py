@@ -33,6 +33,7 @@ from dqm.reference import certificate_lines as lines_of
 from dqm.reference.certificate import subject_of
 from dqm.reference.later_runs import LaterOutcome
 from dqm.reference.run_blocks import BlockPlan, BlockWindows, events_in_order, plan_blocks
+from dqm.reference.run_changes import RunChange
 from tests.reference.channels import channel_bundle
 from tests.service.small import FEATURES, N_WINDOW, bare_bundle, faulty_events, healthy_events
 
@@ -212,16 +213,58 @@ def test_uniformity(p: FloatArray, light: Light) -> None:
 
 
 def test_a_part_that_departs_is_named(bundle: StoredBundle) -> None:
-    assert lines_of.run_line(bundle, blocks(UNIFORM)).light is Light.GREEN
+    assert lines_of.run_line(bundle, blocks(UNIFORM), None).light is Light.GREEN
     p = UNIFORM.copy()
     p[3] = p[3] ** 5
-    line = lines_of.run_line(bundle, blocks(p))
+    line = lines_of.run_line(bundle, blocks(p), None)
     assert line.light is Light.RED
     assert "part 4 of 8" in line.found
     assert "part 4 of 8" in line.action
-    unordered = lines_of.run_line(bundle, blocks(UNIFORM, is_ordered=False))
+    unordered = lines_of.run_line(bundle, blocks(UNIFORM, is_ordered=False), None)
     assert unordered.light is Light.AMBER
     assert "not known" in unordered.found
+
+
+def test_a_part_in_the_middle_of_a_ramp_does_not_depart(bundle: StoredBundle) -> None:
+    p = UNIFORM.copy()
+    p[3] = p[3] ** 0.2
+    assert lines_of.run_line(bundle, blocks(p), None).light is Light.GREEN
+    line = lines_of.run_line(bundle, blocks(p**6), None)  # a steep ramp: all others are unlike the rest
+    assert line.light is Light.RED
+    assert "part 4" not in line.found + line.action
+
+
+def test_parts_that_are_all_unlike_the_rest_do_not_look_alike(bundle: StoredBundle) -> None:
+    """Each half of a run of two kinds is unlike a reference of both, and equally so."""
+    found = blocks(UNIFORM**1.7)
+    assert lines_of.uniformity_line(found).light is Light.RED
+    line = lines_of.run_line(bundle, found, None)
+    assert line.light is not Light.GREEN
+    assert "all parts" in line.action
+
+
+def changed(chance: float, distance: float) -> RunChange:
+    return RunChange(first=0, last=2, n_parts=8, feature="b", distance=distance, chance=chance)
+
+
+@pytest.mark.parametrize(
+    ("chance", "distance", "light"),
+    [
+        (0.1, 0.3, Light.GREEN),  # by chance
+        (1e-9, 0.05, Light.GREEN),  # sure, and too small for any window of 60 events
+        (1e-9, 0.1, Light.AMBER),
+        (1e-3, 0.3, Light.AMBER),
+        (1e-9, 0.3, Light.RED),
+    ],
+)
+def test_a_change_counts_if_it_is_sure_and_windows_can_show_it(
+    bundle: StoredBundle, chance: float, distance: float, light: Light
+) -> None:
+    line = lines_of.run_line(bundle, blocks(UNIFORM), changed(chance, distance))
+    assert line.light is light
+    if light is not Light.GREEN:
+        assert "b differs most between parts 1 to 3 of 8 and the rest" in line.found
+        assert "the time between part 3 and part 4 of 8" in line.action
 
 
 def test_events_outside_are_held_to_what_chance_brings(bundle: StoredBundle) -> None:
