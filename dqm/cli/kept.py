@@ -129,7 +129,8 @@ def renew(
         names = ", ".join(entry.name for entry in old.manifest.nuisances)
         say(f"warning: it does not have {names}: add them with 'dqm reference nuisance'", err=True)
     line = renewal.line
-    say(f"{line.light}: against {like}: {line.found}. {line.meaning}; {renewal.maps.text}")
+    where = "" if line.light is Light.GREEN else f"; {renewal.maps.text}"
+    say(f"{line.light}: against {like}: {line.found}. {line.meaning}{where}")
     if plot:
         draw_maps(plot, renewal.maps, f"{output.name} against {like.name}")
     if line.light is Light.RED:

@@ -94,6 +94,7 @@ def test_a_reference_like_another_is_compared_with_it(dqm: Dqm, bundle: Path, tm
         old[key] for key in ("statistic", "n_expected", "cut")
     ]
     assert new["reference"]["shape"] == old["reference"]["shape"]
+    assert "depart" not in same.out, "green: no feature is blamed"
     other = dqm(*FROM, "--runs", "20", "-o", "other", "--like", bundle, "--plot", "maps.png")
     assert other.code == 1
     assert "red: the new reference differs from" in other.err
