@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,17 +14,30 @@ from typing import TYPE_CHECKING
 from dqm.cli.output import say
 from dqm.cli.settings import refuse_given
 from dqm.config import NAME_PATTERN, parse_value
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from dqm.reference import NanRows
     from dqm.service.offline.feature_files import RunEvents
 
-__all__ = ["check_run", "read_conditions", "read_histograms", "read_kinds"]
+__all__ = ["check_run", "pointing_to_advice", "read_conditions", "read_histograms", "read_kinds"]
 
 
 NAMES_OF_COUNTS = frozenset({"count", "counts", "entries", "weight", "weights"})
 """Names of columns that probably hold numbers of events, not a feature."""
+
+
+@contextmanager
+def pointing_to_advice(files: Sequence[Path]) -> Iterator[None]:
+    """Add to a refusal of the events in files which command shows more of them."""
+    try:
+        yield
+    except InputError as error:
+        if not files or not all(file.exists() for file in files):
+            raise
+        shown = shlex.join(map(str, files))
+        fix = f"{error.fix}. 'dqm reference advise {shown}' shows what they hold and allow"
+        raise type(error)(error.what, where=error.where, fix=fix) from error
 
 
 def read_kinds(given: Sequence[str]) -> dict[str, str]:

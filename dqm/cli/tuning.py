@@ -9,6 +9,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from dqm.cli.build_events import pointing_to_advice
 from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
@@ -61,8 +62,9 @@ def tune(
                 fix=f"Give it; 'dqm reference advise {source}' shows which windows the run allows",
             )
         names = split_names(features)
-        run = read_run([source], names, reading=parse_reading(read, read_as))
-        refuse_run(run.x, run.names, str(source))
+        with pointing_to_advice([source]):
+            run = read_run([source], names, reading=parse_reading(read, read_as))
+            refuse_run(run.x, run.names, str(source))
         x = run.x
         manifest = None
         of_events = run.names

@@ -45,8 +45,7 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
         raise InputError(
             f"{format_count(len(x), 'event')} are too few for a reference and toys of any window",
             where=where,
-            fix=f"Give a run of {FEWEST_EVENTS} events at the very least; 'dqm reference advise' shows what "
-            "longer runs allow",
+            fix=f"Give a run of {FEWEST_EVENTS} events at the very least",
         )
     constant = constant_features(x, names)
     if len(constant) == len(names):
@@ -54,15 +53,14 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
             f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are all'} constant "
             f"in {format_count(len(x), 'event')}",
             where=where,
-            fix="Give a feature that varies: 'dqm reference advise FILE --features A,B' takes others",
+            fix="Give a feature that varies: --features A,B takes others",
         )
     n_distinct = len(np.unique(x, axis=0))
     if n_distinct < FEWEST_DISTINCT:
         raise InputError(
             f"{format_count(len(x), 'event')} are copies of {format_count(n_distinct, 'event')}",
             where=where,
-            fix=f"Give a run with {FEWEST_DISTINCT} distinct events or more, none of them written twice; "
-            "'dqm reference advise' shows what a run allows",
+            fix=f"Give a run with {FEWEST_DISTINCT} distinct events or more, none of them written twice",
         )
 
 
@@ -91,6 +89,5 @@ def refuse_jump(times: FloatArray, where: str | None = None) -> None:
             f"the time jumps by {gaps[at]:.4g} s after event {at + 1}, in a file of {rest:.4g} s: "
             "it holds two runs",
             where=where,
-            fix="Give one run, or each run as a file of its own if both were good; "
-            "'dqm reference advise' shows what each allows",
+            fix="Give one run, or each run as a file of its own if both were good",
         )

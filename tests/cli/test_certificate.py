@@ -164,6 +164,11 @@ def test_settings_are_shown_of_a_file_and_of_a_bundle(dqm: Dqm, copy: Path, tmp_
     assert "80 (chosen)" in of_bundle.out
     assert "1e-05 (chosen)" in of_bundle.out
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    for source in ("run.csv", "copy"):
+        large = dqm("reference", "tune", source, "--window", 2000)
+        assert large.code == 2
+        assert "windows of at most " in large.err
+        assert "'dqm reference advise FILE' shows what the run allows" in large.err
     asked = dqm("reference", "tune", "run.csv")
     assert asked.code == 2
     assert "'dqm reference advise run.csv' shows which windows the run allows" in asked.err
@@ -196,6 +201,9 @@ def test_what_is_no_run_is_told(dqm: Dqm, tmp_path: Path, command: str, kind: st
     assert told.code == 2
     assert FOUND[kind] in told.err
     assert "no.csv" in told.err
+    pointer = "'dqm reference advise no.csv' shows what they hold and allow"
+    assert (pointer in told.err) == (command != "advise"), "a command does not point to itself"
+    assert told.err.count("dqm reference advise") == (command != "advise")
     assert "Traceback" not in told.err
     assert [path.name for path in tmp_path.iterdir()] == ["no.csv"]
 

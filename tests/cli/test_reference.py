@@ -211,3 +211,15 @@ def test_toys_follow_the_threshold_of_the_daemon_that_the_bundle_is_for(
     ):
         refused = dqm("reference", "calibrate", *options)
         assert (refused.code, words in refused.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_widths_that_are_given_are_not_called_chosen(dqm: Dqm, folder: Path) -> None:
+    for name, options, words in (
+        ("given", ("--set", "width=[0.5,2]"), "widths 0.5, 2 (as given)"),
+        ("chosen", (), "(quantiles of the distances of two events)"),
+    ):
+        told = dqm("reference", "build", folder / "healthy.csv", "-o", name, "--window", 60, *options)
+        assert told.code == 0, told.err
+        assert words in told.out
+        assert told.out.count("quantiles") == (name == "chosen")

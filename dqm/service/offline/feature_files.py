@@ -12,6 +12,7 @@ import numpy as np
 
 from dqm.errors import FileError, InputError, format_count
 from dqm.events import EventBatch, FloatArray
+from dqm.events.finite import is_count
 from dqm.reference import Source as SourceFile
 from dqm.reference import refuse_jump
 from dqm.service.collector.sources import open_source
@@ -273,6 +274,14 @@ def read_counted(
         names = found
         place = columns.index(counts)
         parts.append(np.column_stack([np.delete(x, place, axis=1), x[:, place]]))
+        wrong = np.flatnonzero(~is_count(x[:, place]))
+        if len(wrong):
+            raise FileError(
+                f"column {counts!r} counts {x[wrong[0], place]:g} events in row {wrong[0] + 1}",
+                where=str(path),
+                fix="Counts are whole numbers of 0 or more: give a histogram without weights, or another "
+                "column with --counts",
+            )
         n_events = int(np.maximum(np.nan_to_num(x[:, place]), 0.0).sum())
         if not n_events:
             raise FileError(
