@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from dqm.cli.build_events import choose_features
 from dqm.cli.nuisances import read_number
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Features, Figure, Read, ReadAs, parse_reading, split_names
+from dqm.cli.settings import Chamber, Features, Figure, Read, ReadAs, parse_reading
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
@@ -60,9 +61,11 @@ def advise(
     from dqm.service.offline.run_advice import Budget, advise
 
     check_figure(plot)
-    names = split_names(features)
+    names = choose_features(features, files)
     run = read_run(files, names, chamber, reading=parse_reading(read, read_as))
     refuse_run(run.x, run.names, str(files[0]))
+    for note in run.notes:
+        say(f"note: {note}", err=True)
     budget = Budget.of(streams, false_alarms, windows_per_hour)
     with progress_bar("windows", None) as progress, one_thread():
         found = advise(

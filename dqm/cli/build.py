@@ -11,6 +11,7 @@ import typer
 
 from dqm.cli.build_events import (
     check_run,
+    choose_features,
     pointing_to_advice,
     read_conditions,
     read_histograms,
@@ -29,7 +30,6 @@ from dqm.cli.settings import (
     parse_reading,
     parse_runs,
     parse_settings,
-    split_names,
 )
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
@@ -211,7 +211,7 @@ def build(
         )
     chosen, settings = _choose_statistic(statistic, {"width": width, "penalty": penalty, "loss": loss})
     kinds = read_kinds(feature or [])
-    names = split_names(features)
+    names = choose_features(features, source.files)
     nan = None
     with pointing_to_advice(source.files if histogram is None else []):
         if counts is not None or histogram is not None:
