@@ -12,7 +12,7 @@ from scipy import special, stats
 from dqm.errors import InputError, format_count, format_names
 from dqm.events import FloatArray
 from dqm.nplm import FeatureKind
-from dqm.reference.certificate import LONGEST_TEXT, CertificateLine, Light
+from dqm.reference.certificate import LATER_RUN, LONGEST_TEXT, CertificateLine, Light
 from dqm.reference.features import ChosenKind, choose_kinds, describe_features, describe_sample
 from dqm.reference.later_runs import LaterOutcome
 from dqm.reference.manifest import NullTableEntry
@@ -363,7 +363,7 @@ def later_line(bundle: StoredBundle, entry: NullTableEntry, outcome: LaterOutcom
         told += f"; its farthest window {outcome.seen}"
     renew = "If this run was good, build a reference from later runs, or add to the bundle what changed"
     return _line(
-        "later run",
+        LATER_RUN,
         Light.AMBER if few else light,
         float((p < NOMINAL).mean()),
         told,

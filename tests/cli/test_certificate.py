@@ -69,6 +69,12 @@ def test_a_later_run_that_differs_is_red_and_the_bundle_refused(dqm: Dqm, tmp_pa
     accepted = dqm("check", "daemon.toml")
     assert accepted.code == 0
     assert accepted.out.rstrip().endswith("certificate: red")
+    again = dqm(*VALIDATE)
+    assert again.code == 1, "a later run that was seen to differ is not forgotten"
+    assert "kept from the certificate before: red, later run later.csv; --drop-later drops it" in again.out
+    dropped = dqm(*VALIDATE, "--drop-later")
+    assert dropped.code == 0
+    assert "later run" not in dropped.out
 
 
 def test_a_certificate_ends_with_its_null_tables(dqm: Dqm, copy: Path) -> None:

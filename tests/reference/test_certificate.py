@@ -30,7 +30,7 @@ from dqm.reference import (
     write_certificate,
 )
 from dqm.reference import certificate_lines as lines_of
-from dqm.reference.certificate import subject_of
+from dqm.reference.certificate import LATER_RUN, subject_of
 from dqm.reference.later_runs import LaterOutcome
 from dqm.reference.run_blocks import BlockPlan, BlockWindows, events_in_order, plan_blocks
 from dqm.reference.run_changes import RunChange
@@ -114,6 +114,25 @@ def test_a_certificate_counts_for_what_it_was_made_of(copy: StoredBundle, tmp_pa
     assert find_certificate(more.path, without_parent).certificate is not None, "ancestry decides on no p"
     open_bundle(more.path).save(tmp_path / "saved.dqmref")
     assert read_certificate(tmp_path / "saved.dqmref") == certificate_of(more)
+
+
+def test_lines_of_later_runs_stay_until_the_run_is_tested_again(bundle: StoredBundle) -> None:
+    def later_of(name: str, light: Light) -> CertificateLine:
+        return line_of(light).model_copy(update={"name": LATER_RUN, "found": f"{name}: 100 % of 30 windows"})
+
+    plain = certificate_of(bundle, Light.GREEN)
+    bad, good = later_of("bad.csv", Light.RED), later_of("good.csv", Light.GREEN)
+    before = plain.model_copy(update={"lines": (line_of(Light.AMBER), bad, good)})
+    assert plain.with_later_of(None, []) == plain
+    kept = plain.with_later_of(before, [])
+    assert kept.lines == (*plain.lines, bad, good), "other lines were measured again"
+    assert kept.light is Light.RED
+    assert Certificate.model_validate(kept.model_dump()) == kept
+    again = plain.model_copy(update={"lines": (*plain.lines, later_of("bad.csv", Light.GREEN))})
+    assert again.with_later_of(before, ["bad.csv"]).lines == (*again.lines, good)
+    assert plain.with_later_of(before.model_copy(update={"windows": "90 events"}), []) == plain
+    many = plain.model_copy(update={"lines": (bad,) * 100})
+    assert len(plain.with_later_of(many, []).lines) == 100
 
 
 def test_a_directory_that_cannot_be_written_is_told(bundle: StoredBundle, tmp_path: Path) -> None:
