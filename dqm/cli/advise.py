@@ -140,9 +140,14 @@ def _detection_table(found: Advice, rate: float | None) -> Table:
             cell(one.fault), f"{one.n_expected:g}", f"{one.share:.2f}", _describe(one, rate), one.cause or "-"
         )
     tried = found.detections[0].n_tried
+    untried = ""
+    if found.untried:
+        sizes = ", ".join(f"{size:g}" for size in found.untried)
+        untried = f"; windows of {sizes} were not tried, to save time: give one with --window"
     table.caption = (
         f"{found.faults}; in brackets: within one standard error of {format_count(tried, 'window')} tried "
-        "for each; by differs: several of the last windows have a small p; by drift: small departures add up"
+        f"for each{untried}; by differs: several of the last windows have a small p; by drift: small "
+        "departures add up"
     )
     return table
 
