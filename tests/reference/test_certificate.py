@@ -173,16 +173,42 @@ def test_a_steady_run_is_green_and_a_later_fault_is_red(bundle: StoredBundle) ->
     assert all(bool(line.action) == (line.light is not Light.GREEN) for line in made.lines)
 
 
-@pytest.mark.slow
-def test_two_runs_in_one_file_are_red(tmp_path: Path) -> None:
-    events = np.concatenate([healthy_events(2000, 1), healthy_events(2000, 2) + np.array([0.0, 2.0])])
+def made_of(events: FloatArray, path: Path) -> dict[str, CertificateLine]:
     recipe = Recipe(FEATURES, n_reference=400, n_expected=N_WINDOW, width=2.0, penalty=1e-5, centers=80)
-    bare = create_bundle(events, recipe, tmp_path / "mixed.dqmref")
-    mixed = calibrate(bare, 100, kind=bare.manifest.kind, seed=5, workers=HERE)
-    made = certified(mixed)
-    assert made["uniformity"].light is Light.RED
-    assert made["uniformity"].number > 0.2
+    bare = create_bundle(events, recipe, path)
+    return certified(calibrate(bare, 100, kind=bare.manifest.kind, seed=5, workers=HERE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [2.0, 0.7])
+def test_two_runs_in_one_file_are_red(tmp_path: Path, shift: float) -> None:
+    events = np.concatenate([healthy_events(2000, 1), healthy_events(2000, 2) + np.array([0.0, shift])])
+    made = made_of(events, tmp_path / "mixed.dqmref")
     assert made["null table"].light is Light.GREEN, "toys mix both runs alike: they cannot tell"
+    line = made["stability over the run"]
+    assert line.light is Light.RED
+    assert "b differs most between parts 1 to 4 of 8 and the rest" in line.found
+    assert "the time between part 4 and part 5 of 8" in line.action
+    if shift == 2.0:
+        assert made["uniformity"].light is Light.RED
+        assert made["uniformity"].number > 0.2
+
+
+@pytest.mark.slow
+def test_the_parts_of_steady_runs_are_alike(tmp_path: Path) -> None:
+    """Each of three runs is not green once in 100 by chance."""
+    for seed in range(3):
+        line = made_of(healthy_events(4000, 40 + seed), tmp_path / str(seed))["stability over the run"]
+        assert line.light is Light.GREEN, line.found
+
+
+@pytest.mark.slow
+def test_the_end_of_a_ramp_departs_and_not_its_middle(tmp_path: Path) -> None:
+    ramp = healthy_events(4000, 1) + np.outer(np.linspace(0.0, 3.0, 4000), [1.0, 0.0])
+    line = made_of(ramp, tmp_path / "ramp.dqmref")["stability over the run"]
+    assert line.light is Light.RED
+    assert line.found.startswith(("windows of part 1 of 8", "windows of part 8 of 8"))
+    assert "a differs most between parts 1 to" in line.found
 
 
 def test_without_null_table_or_with_strange_later_events_nothing_is_certified(
