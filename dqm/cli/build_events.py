@@ -54,6 +54,8 @@ def pointing_to_advice(files: Sequence[Path]) -> Iterator[None]:
         if not files or not all(file.exists() for file in files):
             raise
         shown = shlex.join(map(str, files))
+        if "--features A,B" in str(error.fix):  # it reads no other columns either
+            shown += " --features A,B"
         fix = f"{error.fix}. 'dqm reference advise {shown}' shows what they hold and allow"
         raise type(error)(error.what, where=error.where, fix=fix) from error
 

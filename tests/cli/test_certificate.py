@@ -207,7 +207,8 @@ def test_what_is_no_run_is_told(dqm: Dqm, tmp_path: Path, command: str, kind: st
     assert told.code == 2
     assert FOUND[kind] in told.err
     assert "no.csv" in told.err
-    pointer = "'dqm reference advise no.csv' shows what they hold and allow"
+    features = " --features A,B" if kind in ("text", "one", "constant", "weights") else ""
+    pointer = f"'dqm reference advise no.csv{features}' shows what they hold and allow"
     assert (pointer in told.err) == (command != "advise"), "a command does not point to itself"
     assert told.err.count("dqm reference advise") == (command != "advise")
     assert "Traceback" not in told.err
