@@ -82,6 +82,8 @@ class ChannelExplainer:
         window: Sample,  # noqa: ARG002 - of the interface
         outcome: Outcome,
         outside: Outside | None = None,  # noqa: ARG002 - of the interface
+        *,
+        range_decides: bool = False,  # noqa: ARG002 - of the interface
     ) -> Explanation | None:
         """Name the channels, cards and layers that depart.
 
@@ -91,8 +93,8 @@ class ChannelExplainer:
             Not used: the outcome has the hits.
         outcome : ChannelResult
             What the test gave.
-        outside : None
-            Channels have no range.
+        outside, range_decides
+            Not used: channels have no range.
 
         Returns
         -------

@@ -186,7 +186,8 @@ class Evaluation:
         if self.evidence is None:
             return None
         explainer, window, outcome, outside = self.evidence
-        return explainer.explain(window, outcome, outside)
+        decides = self.result.p_method is PMethod.OUTSIDE
+        return explainer.explain(window, outcome, outside, range_decides=decides)
 
     def explain(self) -> WindowExplanation:
         """Give the same to look at: it can be drawn, and gives histograms.
@@ -323,9 +324,7 @@ class Evaluator:
         p = scale.table.p_value(outcome.t)
         method = PMethod.BOUND if is_bound else p.method
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=method, z=p.z)
-        joined = _join(result, outside)
-        decides = outside if joined.p_method is PMethod.OUTSIDE else None
-        return Evaluation(joined, (scale.explainer, sample, outcome, decides))
+        return Evaluation(_join(result, outside), (scale.explainer, sample, outcome, outside))
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
         """Test the events without NaN, and the share of the others."""

@@ -70,10 +70,17 @@ class Combined(Protocol):
 class Explains(Protocol):
     """What explains windows of one kind."""
 
-    def explain(self, window: Sample, outcome: Outcome, outside: Outside | None = None) -> Explanation | None:
+    def explain(
+        self,
+        window: Sample,
+        outcome: Outcome,
+        outside: Outside | None = None,
+        *,
+        range_decides: bool = False,
+    ) -> Explanation | None:
         """Explain a window, in the reference's features, by what the test gave for it.
 
-        `outside` are the events beyond the reference, if their number decided on p.
+        `outside` are the events beyond the reference; `range_decides`: whether their number decided on p.
         """
 
 
@@ -199,7 +206,14 @@ class Explainer:
         self._maps = maps
         self._healthy: dict[int | None, tuple[FloatArray, FloatArray]] = {}
 
-    def explain(self, window: Sample, outcome: Outcome, outside: Outside | None = None) -> Explanation | None:
+    def explain(
+        self,
+        window: Sample,
+        outcome: Outcome,
+        outside: Outside | None = None,
+        *,
+        range_decides: bool = False,
+    ) -> Explanation | None:
         """Explain a window.
 
         Parameters
@@ -209,8 +223,10 @@ class Explainer:
         outcome : Outcome
             What the test gave for it.
         outside : Outside, optional
-            The events beyond the reference, if their number decided on p. Then the test saw nothing worth
-            telling, and its setting is not told.
+            The events beyond the reference.
+        range_decides : bool
+            Whether their number decided on p. Then the sentence begins with them, and the setting in which
+            the test saw most is not told: it is a smaller departure.
 
         Returns
         -------
@@ -238,11 +254,11 @@ class Explainer:
         pairs = self._maps.pairs(x, weights, log_ratio, leading, counts)
         likenesses, unlike = self._known_faults.compare(x, seen, t_healthy)
         parts = [
-            outside.place if outside else "",
+            outside.place if outside and range_decides else "",
             describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
             _describe_rate(round(window.n_events), float(weights.sum())),
             describe_ranking(ranking),
-            "" if outside else seen_by,
+            "" if range_decides else seen_by,
         ]
         return Explanation(maps, pairs, ranking, likenesses, text="; ".join(filter(None, parts)))
 

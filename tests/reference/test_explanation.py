@@ -147,7 +147,7 @@ def test_few_events_far_out_are_placed_in_their_feature(calibrated: StoredBundle
     evaluator = Evaluator(calibrated)
     for seed in range(20, 26):
         x = healthy_events(60, seed)
-        for value in (np.quantile(calibrated.reference[:, 0], 0.999), 9.0):
+        for n, value in ((8, np.quantile(calibrated.reference[:, 0], 0.999)), (4, 6.0), (8, 9.0)):
             far = x.copy()
-            far[:8, 0] = value
+            far[:n, 0] = value
             assert explained(evaluator, far).ranking[0][0] == "a", (seed, value)
