@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from dqm.cli.build_events import choose_features
 from dqm.cli.nuisances import read_number
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Chamber, Features, Figure, Read, ReadAs, parse_reading, split_names
+from dqm.cli.settings import Chamber, Features, Figure, Read, ReadAs, parse_reading
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
@@ -60,9 +61,11 @@ def advise(
     from dqm.service.offline.run_advice import Budget, advise
 
     check_figure(plot)
-    names = split_names(features)
+    names = choose_features(features, files)
     run = read_run(files, names, chamber, reading=parse_reading(read, read_as))
     refuse_run(run.x, run.names, str(files[0]))
+    for note in run.notes:
+        say(f"note: {note}", err=True)
     budget = Budget.of(streams, false_alarms, windows_per_hour)
     with progress_bar("windows", None) as progress, one_thread():
         found = advise(
@@ -137,9 +140,14 @@ def _detection_table(found: Advice, rate: float | None) -> Table:
             cell(one.fault), f"{one.n_expected:g}", f"{one.share:.2f}", _describe(one, rate), one.cause or "-"
         )
     tried = found.detections[0].n_tried
+    untried = ""
+    if found.untried:
+        sizes = ", ".join(f"{size:g}" for size in found.untried)
+        untried = f"; windows of {sizes} were not tried, to save time: give one with --window"
     table.caption = (
         f"{found.faults}; in brackets: within one standard error of {format_count(tried, 'window')} tried "
-        "for each; by differs: several of the last windows have a small p; by drift: small departures add up"
+        f"for each{untried}; by differs: several of the last windows have a small p; by drift: small "
+        "departures add up"
     )
     return table
 

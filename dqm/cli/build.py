@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from dqm.cli.build_events import check_run, read_conditions, read_histograms, read_kinds
+from dqm.cli.build_events import (
+    check_run,
+    choose_features,
+    pointing_to_advice,
+    read_conditions,
+    read_histograms,
+    read_kinds,
+)
 from dqm.cli.kept import check_recipe, check_sources, read_kept_run, renew
 from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.output import say
@@ -23,7 +30,6 @@ from dqm.cli.settings import (
     parse_reading,
     parse_runs,
     parse_settings,
-    split_names,
 )
 from dqm.errors import ConfigError, format_count
 from dqm.events import WindowCut
@@ -205,12 +211,14 @@ def build(
         )
     chosen, settings = _choose_statistic(statistic, {"width": width, "penalty": penalty, "loss": loss})
     kinds = read_kinds(feature or [])
-    names = split_names(features)
+    names = choose_features(features, source.files)
     nan = None
-    if counts is not None or histogram is not None:
-        run = _read_bins(source, names, counts, histogram, drops_nan=drop_nan)
-    else:
-        run, nan = _read_events(source, names, chosen, kinds, drops_nan=drop_nan)
+    with pointing_to_advice(source.files if histogram is None else []):
+        if counts is not None or histogram is not None:
+            run = _read_bins(source, names, counts, histogram, drops_nan=drop_nan)
+        else:
+            run, nan = _read_events(source, names, chosen, kinds, drops_nan=drop_nan)
+    given = parse_settings(override)
     recipe = Recipe(
         features=run.names,
         n_reference=events or choose_reference_size(run.n_events, window, in_bins=run.counts is not None),
@@ -223,13 +231,13 @@ def build(
         nan=nan,
         counts=run.column,
         kinds=kinds,
-        settings=parse_settings(override),
+        settings=given,
         conditions={**run.conditions, **conditions},
         **settings,
     )
     with tuning_progress(chosen) as progress:
         bundle = create_bundle(run.x, recipe, output, run.sources, run.counts, progress=progress)
-    _report(bundle, is_reference_given=events is not None)
+    _report(bundle, is_reference_given=events is not None, are_widths_given="width" in given)
 
 
 def _choose_statistic(statistic: str | None, of_kernel: Mapping[str, object]) -> tuple[str, dict[str, Any]]:
@@ -282,7 +290,7 @@ def _read_events(
     return check_run(run, statistic, kinds, where=str(source.files[0]))
 
 
-def _report(bundle: StoredBundle, *, is_reference_given: bool) -> None:
+def _report(bundle: StoredBundle, *, is_reference_given: bool, are_widths_given: bool) -> None:
     """Say what was built, what was chosen, and what comes next."""
     m = bundle.manifest
     path = bundle.path
@@ -293,10 +301,11 @@ def _report(bundle: StoredBundle, *, is_reference_given: bool) -> None:
     )
     say(f"{m.n_pool} in the pool. {_expected_uncertainty(bundle)}. Next: dqm reference calibrate {path}")
     if m.statistic == "several":
-        say(f"{path}: {_choices(bundle, is_reference_given=is_reference_given)}")
+        choices = _choices(bundle, is_reference_given=is_reference_given, are_widths_given=are_widths_given)
+        say(f"{path}: {choices}")
 
 
-def _choices(bundle: StoredBundle, *, is_reference_given: bool) -> str:
+def _choices(bundle: StoredBundle, *, is_reference_given: bool, are_widths_given: bool) -> str:
     """Say what was chosen where nothing was given, and why."""
     from dqm.reference.splits import WINDOWS_IN_REFERENCE
 
@@ -310,7 +319,8 @@ def _choices(bundle: StoredBundle, *, is_reference_given: bool) -> str:
     single = m.settings.get("feature_width")
     if isinstance(widths, tuple) and isinstance(single, tuple):
         listed = ", ".join(f"{width:.2g}" for width in widths)
-        found.append(f"kernels of the widths {listed} (quantiles of the distances of two events)")
+        origin = "as given" if are_widths_given else "quantiles of the distances of two events"
+        found.append(f"kernels of the widths {listed} ({origin})")
         if single:
             found.append(f"{format_count(len(single), 'kernel')} of single features")
     return f"chosen: {'; '.join(found)}. 'dqm reference tune {bundle.path}' shows how"

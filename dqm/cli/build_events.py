@@ -4,25 +4,74 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dqm.cli.output import say
-from dqm.cli.settings import refuse_given
+from dqm.cli.settings import refuse_given, split_names
 from dqm.config import NAME_PATTERN, parse_value
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from dqm.reference import NanRows
     from dqm.service.offline.feature_files import RunEvents
 
-__all__ = ["check_run", "read_conditions", "read_histograms", "read_kinds"]
+__all__ = [
+    "check_run",
+    "choose_features",
+    "pointing_to_advice",
+    "read_conditions",
+    "read_histograms",
+    "read_kinds",
+]
 
+
+NAMES_OF_NUMBERS = frozenset({
+    "entry", "event", "event_id", "event_number", "evt", "index", "lumi", "row", "run", "run_id",
+    "run_number", "seq", "spill", "subrun",
+})  # fmt: skip
+"""Names of columns that probably number events or runs: windows of another run would differ by them alone."""
+
+TIME_NAME = re.compile(r"(?:unix_?)?time(?:_?stamp)?(?:_(s|ms|us|ns))?")
+"""Names of columns that probably hold the times of events, with their unit."""
+
+UNITS_OF_TIME = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 NAMES_OF_COUNTS = frozenset({"count", "counts", "entries", "weight", "weights"})
 """Names of columns that probably hold numbers of events, not a feature."""
+
+
+@contextmanager
+def pointing_to_advice(files: Sequence[Path]) -> Iterator[None]:
+    """Add to a refusal of the events in files which command shows more of them."""
+    try:
+        yield
+    except InputError as error:
+        if not files or not all(file.exists() for file in files):
+            raise
+        shown = shlex.join(map(str, files))
+        if "--features A,B" in str(error.fix):  # it reads no other columns either
+            shown += " --features A,B"
+        fix = f"{error.fix}. 'dqm reference advise {shown}' shows what they hold and allow"
+        raise type(error)(error.what, where=error.where, fix=fix) from error
+
+
+def choose_features(text: str | None, files: Sequence[Path]) -> tuple[str, ...] | None:
+    """Read the option ``--features``; a column may be given as it is spelled in the file."""
+    names = split_names(text)
+    if names is None or all(re.fullmatch(NAME_PATTERN, name) for name in names):
+        return names
+    from dqm.service.offline.feature_files import feature_names
+
+    spelled: dict[str, str] = {}
+    for file in files:
+        if file.is_file():
+            spelled |= feature_names(file)
+    return tuple(spelled.get(name, name) for name in names)
 
 
 def read_kinds(given: Sequence[str]) -> dict[str, str]:
@@ -70,14 +119,33 @@ def check_run(
     refuse_run(x, run.names, where)
     for finding in describe_features(x, run.names, statistic, kinds):
         say(f"note: {finding}", err=True)
-    for name in run.names:
-        if name.lower() in NAMES_OF_COUNTS:
-            say(
-                f"note: {name} is tested as a feature. If it says how many events a row stands for, give "
-                f"--counts {name}",
-                err=True,
-            )
+    for remark in (*run.notes, *filter(None, (_doubt_feature(name, run.names) for name in run.names))):
+        say(f"note: {remark}", err=True)
     return replace(run, x=x), nan
+
+
+def _doubt_feature(name: str, names: Sequence[str]) -> str:
+    """Say what a feature probably is if it is none, by its name; empty if nothing is doubtful."""
+    if name.lower() in NAMES_OF_COUNTS:
+        return (
+            f"{name} is tested as a feature. If it says how many events a row stands for, "
+            f"give --counts {name}"
+        )
+    others = ",".join(one for one in names if one != name)
+    leave_out = f"To leave it out: --features {others}" if others else ""
+    if name.lower() in NAMES_OF_NUMBERS:
+        return (
+            f"{name} is tested as a feature, but by its name it numbers runs or events. {leave_out}".strip()
+        )
+    if found := TIME_NAME.fullmatch(name.lower()):
+        scale = UNITS_OF_TIME.get(found[1] or "")
+        as_time = f"--read columns.time.column={name}"
+        if scale:
+            as_time += f" --read columns.time.scale={scale:g}"
+        return (
+            f"{name} is tested as a feature. If it is the time of the events: {as_time}. {leave_out}".strip()
+        )
+    return ""
 
 
 def read_histograms(

@@ -44,6 +44,12 @@ def validate(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Events of a later good run, CSV or Parquet; repeatable."),
     ] = None,
+    drop_later: Annotated[
+        bool,
+        typer.Option(
+            "--drop-later", help="Drop the lines of later runs that are not given; default: they are kept."
+        ),
+    ] = False,
     measured: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="What slow control measured in the later runs; repeatable."),
@@ -70,7 +76,7 @@ def validate(
 ) -> None:
     """Certify a bundle: what its p-values are worth. If a line is red, the exit code is 1."""
     from dqm.cli.figures import check_figure
-    from dqm.reference import Light, certify, open_bundle, write_certificate
+    from dqm.reference import Light, certify, find_certificate, open_bundle, write_certificate
 
     check_figure(plot)
     bundle = open_bundle(path)
@@ -102,19 +108,24 @@ def validate(
             workers=workers,
             progress=progress,
         )
-    write_certificate(path, found.certificate)
+    before = None if drop_later else find_certificate(path, bundle.manifest).certificate
+    certificate = found.certificate.with_later_of(before, [run.name for run in later_runs])
+    write_certificate(path, certificate)
     if len(found.validation.points) > 1:
         print_table(_validation_table(found.validation))
     if plot:
         from dqm.cli.figures import draw_validation
 
         draw_validation(plot, found.validation)
-    print_table(certificate_table(found.certificate))
-    for line in found.certificate.lines_of(Light.RED):
+    print_table(certificate_table(certificate))
+    for line in certificate.lines[len(found.certificate.lines) :]:
+        told = line.found.partition(": ")[0]
+        say(f"kept from the certificate before: {line.light}, later run {told}; --drop-later drops it")
+    for line in certificate.lines_of(Light.RED):
         say(f"failed: {line.name}: {line.meaning}. {line.action}", err=True)
-    if found.certificate.light is Light.RED:
+    if certificate.light is Light.RED:
         raise typer.Exit(1)
-    say(f"{path}: certified, {found.certificate.light}")
+    say(f"{path}: certified, {certificate.light}")
 
 
 def _kind(bundle: Bundle, window: float | None, cut: WindowCut | None, free: list[str] | None) -> WindowKind:

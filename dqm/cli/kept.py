@@ -13,7 +13,7 @@ import typer
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar, tuning_progress
 from dqm.cli.settings import conflict, parse_runs
-from dqm.errors import ConfigError, InputError, format_count
+from dqm.errors import ConfigError, InputError, format_count, format_names
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from dqm.store import KeptWindow
 
 __all__ = ["check_recipe", "check_sources", "load_with_stream", "read_kept_run", "renew"]
+
+
+MOST_LISTED = 20
+"""Runs that a message lists."""
 
 
 def check_sources(
@@ -111,14 +115,16 @@ def renew(
     features = old.manifest.features
     if kept is None:
         run = read_run(files, features, chamber, keep_nan=True, reading=reading)
+        name = ", ".join(map(str, files))
     else:
         config, stream, runs = kept
         run = read_kept_run(config, stream, parse_runs(runs) or (), features)
+        name = f"runs {runs} of {stream}"
     x, nan = drop_nan(run.x, features)
     recipe = recipe_like(old, len(x), None if live_seconds is None else len(run.x) / live_seconds, nan)
     recipe = replace(recipe, conditions={**run.conditions, **conditions})
     with progress_bar("windows compared", None) as progress:
-        renewal = compare_with_old(old, x, output.name, workers=Processes(1), progress=progress)
+        renewal = compare_with_old(old, x, name, workers=Processes(1), progress=progress)
     with tuning_progress(recipe.statistic) as progress:
         bundle = create_bundle(x, recipe, output, run.sources, progress=progress)
     say(
@@ -129,7 +135,8 @@ def renew(
         names = ", ".join(entry.name for entry in old.manifest.nuisances)
         say(f"warning: it does not have {names}: add them with 'dqm reference nuisance'", err=True)
     line = renewal.line
-    say(f"{line.light}: against {like}: {line.found}. {line.meaning}; {renewal.maps.text}")
+    where = "" if line.light is Light.GREEN else f"; {renewal.maps.text}"
+    say(f"{line.light}: against {like}: {line.found}. {line.meaning}{where}")
     if plot:
         draw_maps(plot, renewal.maps, f"{output.name} against {like.name}")
     if line.light is Light.RED:
@@ -177,16 +184,19 @@ def read_kept_run(
     """
     from dqm.events import Quality
     from dqm.service.offline.feature_files import RunEvents
-    from dqm.store import GOOD_WINDOWS, VerdictStore, read_kept, store_url
+    from dqm.store import GOOD_WINDOWS, VerdictStore, list_kept_runs, read_kept, store_url
 
     daemon = load_with_stream(config, stream)
-    kept = read_kept(daemon.daemon.data_dir / GOOD_WINDOWS, stream, set(runs))
+    folder = daemon.daemon.data_dir / GOOD_WINDOWS
+    kept = read_kept(folder, stream, set(runs))
     if not kept:
-        raise InputError(
-            f"no Good window of these runs was kept of stream {stream}",
-            where=str(config),
-            fix="Set [keep] good_share, such as 0.05, reload the daemon and take later runs",
-        )
+        others = list_kept_runs(folder, stream)
+        fix = "Set [keep] good_share, such as 0.05, reload the daemon and take later runs"
+        if others:
+            listed = format_names(list(map(str, others)), MOST_LISTED)
+            fix = f"Windows are kept of the runs {listed}: take these with --runs"
+        what = f"no Good window of these runs was kept of stream {stream}"
+        raise InputError(what, where=str(config), fix=fix)
     with VerdictStore(store_url(daemon.daemon), create=False) as store:
         good = [
             verdict.window

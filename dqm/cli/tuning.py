@@ -9,10 +9,11 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from dqm.cli.build_events import choose_features, pointing_to_advice
 from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.output import say
 from dqm.cli.progress import progress_bar
-from dqm.cli.settings import Features, Figure, Read, ReadAs, parse_reading, split_names
+from dqm.cli.settings import Features, Figure, Read, ReadAs, parse_reading
 from dqm.cli.tables import print_table
 from dqm.errors import ConfigError, FileError
 
@@ -60,9 +61,10 @@ def tune(
                 where="--window",
                 fix=f"Give it; 'dqm reference advise {source}' shows which windows the run allows",
             )
-        names = split_names(features)
-        run = read_run([source], names, reading=parse_reading(read, read_as))
-        refuse_run(run.x, run.names, str(source))
+        names = choose_features(features, [source])
+        with pointing_to_advice([source]):
+            run = read_run([source], names, reading=parse_reading(read, read_as))
+            refuse_run(run.x, run.names, str(source))
         x = run.x
         manifest = None
         of_events = run.names

@@ -16,6 +16,7 @@ __all__ = [
     "check_sample",
     "check_windows",
     "choose_centers",
+    "is_constant",
     "merge",
     "normalised_weights",
     "reference_shares",
@@ -24,6 +25,9 @@ __all__ = [
 
 MOST_COUNTED = 10**9
 """Events can be drawn from counted rows with fewer events than this: a limit of numpy."""
+
+ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
+"""Range of a constant that was computed in float64, as a share of its largest value."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -262,6 +266,24 @@ def reference_shares(sample: Sample, weights: ArrayLike | None) -> FloatArray:
     return normalised_weights(shares * sample.counts, len(shares))
 
 
+def is_constant(x: FloatArray) -> NDArray[np.bool_]:
+    """Tell which features have one value, within the rounding of float64, whatever their unit and offset.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_rows, d)
+        Raw features of at least one row.
+
+    Returns
+    -------
+    ndarray of bool, shape (d,)
+        Also true for a spread whose square float64 cannot hold: it cannot be standardised either.
+    """
+    is_flat: NDArray[np.bool_] = np.ptp(x, axis=0) <= ROUNDING * np.abs(x).max(axis=0)
+    is_flat |= x.std(axis=0) == 0
+    return is_flat
+
+
 def standardisation(
     events: FloatArray, shares: FloatArray, concerned: Sequence[bool] = ()
 ) -> tuple[FloatArray, FloatArray]:
@@ -288,7 +310,7 @@ def standardisation(
     """
     mean = shares @ events
     scale = np.sqrt(shares @ (events - mean) ** 2)
-    is_flat = scale <= 1e-12 * np.maximum(1.0, np.abs(mean))
+    is_flat = is_constant(events[shares > 0])
     constant = np.flatnonzero(is_flat & (np.array(concerned) if len(concerned) else True))
     if len(constant):
         raise InputError(

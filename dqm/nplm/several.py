@@ -126,6 +126,9 @@ class SeveralTest:
     usual_settings: ClassVar[Mapping[str, object]] = {"rule": "smallest"}
     """What a bundle keeps beside the settings that `tune` chooses."""
 
+    given_to_tune: ClassVar[tuple[str, ...]] = ("width", "penalty")
+    """Settings that `tune` chooses if they are not given."""
+
     def __init__(
         self,
         reference: ArrayLike,

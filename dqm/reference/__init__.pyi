@@ -57,7 +57,7 @@ from .reference_curve import reference_curve
 from .renewal import Renewal, compare_with_old, recipe_like
 from .rolling_evaluator import RollingEvaluator
 from .rule import ReferenceRule, describe_unreferenced
-from .run_check import refuse_jump, refuse_run
+from .run_check import describe_pause, refuse_jump, refuse_run
 from .sample_comparison import SampleComparison, compare_samples, refuse_pair
 from .splits import OriginName, ToyOrigin, choose_reference_size, origin_of, uncertainty_of
 from .statistic import prepare_statistic
@@ -139,6 +139,7 @@ __all__ = [
     "create_bundle",
     "create_channel_bundle",
     "describe_features",
+    "describe_pause",
     "describe_unreferenced",
     "drop_nan",
     "empirical_p_value",

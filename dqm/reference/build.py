@@ -17,10 +17,9 @@ from dqm.nplm.samples import MOST_COUNTED, Sample, merge
 from dqm.reference.features import choose_kinds, refuse_useless
 from dqm.reference.manifest import CountedRows, Manifest, NanRows, Source, check_names
 from dqm.reference.processes import one_thread
-from dqm.reference.splits import refuse_hopeless
+from dqm.reference.splits import refuse_sizes
 from dqm.reference.statistic import PreparedStatistic, Settings, find_statistic
 from dqm.reference.stored_bundle import StoredBundle, array_file, write_bundle
-from dqm.reference.toys import largest_window
 
 __all__ = ["ChosenTest", "Recipe", "choose_test", "create_bundle", "drop_nan"]
 
@@ -140,15 +139,9 @@ def create_bundle(
     _check_recipe(recipe, events)
     sample, bins = _check_counts(events, counts, recipe)
     n_events = int(sample.n_events)
-    n_pool = n_events - recipe.n_reference
-    largest = largest_window(recipe.cut, recipe.n_expected)
-    if recipe.n_reference < 2 or n_pool < 2 * largest:
-        raise InputError(
-            f"{n_events} events do not make a reference of {recipe.n_reference} and a pool of at least "
-            f"{2 * largest} for toys of {recipe.n_expected:g}",
-            fix="Give more events, a smaller reference or smaller windows",
-        )
-    refuse_hopeless(recipe.n_expected, recipe.n_reference, n_pool)
+    refuse_sizes(
+        n_events, recipe.n_reference, recipe.n_expected, cut=recipe.cut, is_counted=counts is not None
+    )
     rng = np.random.default_rng(recipe.seed)
     chosen = choose_test(sample, recipe, rng, progress)
     reference = chosen.reference

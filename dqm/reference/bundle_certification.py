@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
+import numpy as np
+
 from dqm.errors import InputError
 from dqm.events import FloatArray
 from dqm.reference import certificate_lines as lines_of
@@ -14,7 +16,8 @@ from dqm.reference.certificate import Certificate, CertificateLine, subject_of
 from dqm.reference.later_runs import LaterRun, count_later, evaluate_later
 from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.processes import Workers
-from dqm.reference.run_blocks import BlockPlan, evaluate_blocks, plan_blocks
+from dqm.reference.run_blocks import BlockPlan, evaluate_blocks, events_in_order, plan_blocks
+from dqm.reference.run_changes import find_change
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.validation import Validation, find_null_entry, validate
 
@@ -152,7 +155,11 @@ def _block_lines(
     if isinstance(plan, InputError):
         return [lines_of.unmeasured_line(plan, takes_later=bundle.manifest.counts is None)]
     found = evaluate_blocks(bundle, kind=entry.kind, plan=plan, seed=seed, workers=workers, progress=progress)
-    lines = [lines_of.uniformity_line(found), lines_of.run_line(bundle, found)]
+    change = None
+    if plan.is_ordered and not bundle.manifest.is_of_channels:
+        parts = np.array_split(events_in_order(bundle)[0], plan.n_blocks)
+        change = find_change(parts, bundle.manifest.features)
+    lines = [lines_of.uniformity_line(found), lines_of.run_line(bundle, found, change)]
     if bundle.manifest.counts is None:
         lines += [lines_of.split_line(bundle, entry, found), lines_of.support_line(bundle, found)]
     return lines

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +26,7 @@ from dqm.reference.manifest import Manifest
 
 __all__ = [
     "CERTIFICATE",
+    "LATER_RUN",
     "LONGEST_TEXT",
     "Certificate",
     "CertificateLine",
@@ -38,6 +39,11 @@ __all__ = [
 ]
 
 CERTIFICATE = "certificate.json"
+
+LATER_RUN = "later run"
+"""Name of the lines that judge later runs, one each; their `found` begins with the name of the run."""
+
+MOST_LINES = 100
 
 LONGEST_TEXT = 1000
 """Characters of a text in a certificate, at most."""
@@ -81,7 +87,7 @@ class Certificate(_Frozen):
     subject: str = Field(pattern=r"^[0-9a-f]{64}$", description="hash of what it was made for")
     windows: str = Field(max_length=LONGEST_TEXT, description="windows that were tested")
     made_at: float = Field(ge=0, description="when, Unix seconds")
-    lines: tuple[CertificateLine, ...] = Field(min_length=1, max_length=100)
+    lines: tuple[CertificateLine, ...] = Field(min_length=1, max_length=MOST_LINES)
     software: dict[str, str] = Field(default_factory=dict, description="versions that made it")
 
     @property
@@ -92,6 +98,25 @@ class Certificate(_Frozen):
     def lines_of(self, light: Light) -> tuple[CertificateLine, ...]:
         """Give the lines of one light."""
         return tuple(line for line in self.lines if line.light is light)
+
+    def with_later_of(self, before: Certificate | None, names: Collection[str]) -> Certificate:
+        """Keep what is known of later runs: a fault of the bundle that was seen does not go by itself.
+
+        Parameters
+        ----------
+        before : Certificate or None
+            The one that counted until now.
+        names : collection of str
+            Later runs that were tested now; all others are kept, if they were tested in such windows.
+        """
+        if before is None or before.windows != self.windows:
+            return self
+        kept = [
+            line
+            for line in before.lines
+            if line.name == LATER_RUN and not any(line.found.startswith(f"{name}: ") for name in names)
+        ]
+        return self.model_copy(update={"lines": (*self.lines, *kept)[:MOST_LINES]})
 
     def encode(self) -> bytes:
         """Give the bytes of its file: its content, and the checksum of that."""

@@ -12,12 +12,13 @@ from scipy import special, stats
 from dqm.errors import InputError, format_count, format_names
 from dqm.events import FloatArray
 from dqm.nplm import FeatureKind
-from dqm.reference.certificate import LONGEST_TEXT, CertificateLine, Light
+from dqm.reference.certificate import LATER_RUN, LONGEST_TEXT, CertificateLine, Light
 from dqm.reference.features import ChosenKind, choose_kinds, describe_features, describe_sample
 from dqm.reference.later_runs import LaterOutcome
 from dqm.reference.manifest import NullTableEntry
 from dqm.reference.null import pool_offset
 from dqm.reference.run_blocks import BlockWindows
+from dqm.reference.run_changes import RunChange
 from dqm.reference.splits import LARGEST_OFFSET, TOLERATED_OFFSET, uncertainty_of
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.validation import SIGNIFICANT, Validation
@@ -59,6 +60,15 @@ MANY_OUTSIDE = 3.0
 
 FEW_EXTRAPOLATED = 0.1
 """Share of the p-values below the threshold that are read from the fitted tail; red is where all are."""
+
+N_WAYS = 3
+"""Ways in which a run is found to change: by one part, by all windows together, by the events themselves."""
+
+SMALL_CHANGE = 0.5
+"""Distance of parts of the run, in units of what a window has by chance, below which it does not matter."""
+
+LARGE_CHANGE = 1.0
+"""A surely larger distance is red."""
 
 EXTRAPOLATION = "extrapolation"
 """Name of the line that says whether the toys are enough."""
@@ -113,40 +123,74 @@ def uniformity_line(found: BlockWindows) -> CertificateLine:
     )
 
 
-def run_line(bundle: StoredBundle, found: BlockWindows) -> CertificateLine:
-    """Compare each part of the run with all others: a run that changes, or two runs in one file."""
+def run_line(bundle: StoredBundle, found: BlockWindows, change: RunChange | None) -> CertificateLine:
+    """Compare each part of the run with all others: a run that changes, or two runs in one file.
+
+    Windows of a steady run are like their toys. Only larger z departs: a part with smaller z is in the middle
+    of the others. `change` is what the events themselves show; None if their order is not known.
+    """
+    n_blocks = len(found.p)
+    pulls = _pulls(bundle, found)
+    together = float(pulls.sum() / np.sqrt(n_blocks))
+    worst = int(pulls.argmax())
+    chance_of_part = N_WAYS * n_blocks * float(special.ndtr(-pulls[worst]))
+    chance_of_all = N_WAYS * float(special.ndtr(-together))
+    chance = min(chance_of_part, chance_of_all)
+    light = _by_chance(chance)
+    departs = light is not Light.GREEN
+    told = (
+        f"windows of part {worst + 1} of {n_blocks} depart most from the rest, by {pulls[worst]:+.1f} sigma; "
+        f"those of all parts together by {together:+.1f} sigma"
+    )
+    place = f"part {worst + 1} of {n_blocks}" if chance_of_part < chance_of_all else "all parts"
+    if change is not None:
+        size, chance_of_change = change.in_window(found.n_events), N_WAYS * change.chance
+        light = Light.worst([light, _by_effect(chance_of_change, size)])
+        if chance_of_change < DOUBTFUL:
+            place = change.place
+            told += f"; {change}, by {size:.1f} times what a window differs by chance"
+            chance = min(chance, chance_of_change)
+    is_unordered = not found.plan.is_ordered
+    if is_unordered:
+        told += "; the order in time is not known, so these parts are random"
+    look = f"Look at {place} of the run; leave out what is different, or take another run"
+    doubt = f"the run may have changed: {'windows of some parts depart' if departs else 'a feature moves'}"
+    rebuild = (
+        "all parts look alike, but they are not parts in time",
+        "Build the bundle again with this dqm, from files in the order of time",
+    )
+    steady = light is Light.GREEN
+    return _line(
+        "stability over the run",
+        Light.worst([light, Light.AMBER]) if is_unordered else light,
+        float(pulls[worst]),
+        f"{told} (chance {min(1.0, chance):.2g})",
+        green="all parts of the run look alike",
+        amber=rebuild if steady else (doubt, look),
+        red=("the run is not one run: the detector changed, or files of several runs were mixed", look),
+    )
+
+
+def _pulls(bundle: StoredBundle, found: BlockWindows) -> FloatArray:
+    """Give the mean z of the windows of each part over its error; a steady run has 0 +- 1."""
     n_blocks, n_windows = found.p.shape
     offset = 0.0
     if not bundle.manifest.is_of_channels:  # a part is compared with a finite number of events
         n_reference = bundle.manifest.n_reference
         n_others = (n_reference + bundle.manifest.n_pool) * (1.0 - 1.0 / n_blocks)
         offset = pool_offset(found.n_events, max(1, round(n_others - n_reference)), n_reference)
-    error = np.sqrt(1.0 / n_windows + 1.0 / found.toy_z[0].size + offset**2)
-    means = found.z.mean(axis=1)
-    pulls = (means - means.mean()) * n_blocks / (n_blocks - 1) / error  # against the mean of the others
-    worst = int(np.abs(pulls).argmax())
-    chance = float(min(1.0, 2.0 * special.ndtr(-abs(pulls[worst])) * n_blocks))
-    part = f"part {worst + 1} of {n_blocks}"
-    told = f"{part} of the run departs most from the others, by {abs(pulls[worst]):.1f} sigma"
+    pulls: FloatArray = found.z.mean(axis=1) / np.sqrt(
+        1.0 / n_windows + 1.0 / found.toy_z[0].size + offset**2
+    )
+    return pulls
+
+
+def _by_effect(chance: float, size: float) -> Light:
+    """Judge a change by its chance and its size; what no window can show is green, however sure it is."""
+    if size < SMALL_CHANGE:
+        return Light.GREEN
     light = _by_chance(chance)
-    unordered = not found.plan.is_ordered
-    if unordered:
-        told += "; the order in time is not known, so these parts are random"
-    steady = light is Light.GREEN
-    look = f"Look at {part} of the files; leave it out, or take another run"
-    rebuild = (
-        "all parts look alike, but they are not parts in time",
-        "Build the bundle again with this dqm, from files in the order of time",
-    )
-    return _line(
-        "stability over the run",
-        Light.worst([light, Light.AMBER]) if unordered else light,
-        float(pulls[worst]),
-        f"{told} (chance {chance:.2g})",
-        green="all parts of the run look alike",
-        amber=rebuild if steady else ("one part of the run may be different", look),
-        red=("the run is not one run: the detector changed, or files of several runs were mixed", look),
-    )
+    return Light.AMBER if light is Light.RED and size < LARGE_CHANGE else light
 
 
 def split_line(bundle: StoredBundle, entry: NullTableEntry, found: BlockWindows) -> CertificateLine:
@@ -319,7 +363,7 @@ def later_line(bundle: StoredBundle, entry: NullTableEntry, outcome: LaterOutcom
         told += f"; its farthest window {outcome.seen}"
     renew = "If this run was good, build a reference from later runs, or add to the bundle what changed"
     return _line(
-        "later run",
+        LATER_RUN,
         Light.AMBER if few else light,
         float((p < NOMINAL).mean()),
         told,

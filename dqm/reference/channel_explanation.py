@@ -28,6 +28,7 @@ from dqm.nplm.channels import (
     GroupResult,
 )
 from dqm.nplm.samples import Sample
+from dqm.reference.outside import Outside
 from dqm.reference.statistic import Outcome
 from dqm.reference.stored_bundle import StoredBundle
 
@@ -76,7 +77,14 @@ class ChannelExplainer:
     def __init__(self, bundle: StoredBundle) -> None:
         self._map = bundle.prepared["map"]
 
-    def explain(self, window: Sample, outcome: Outcome) -> Explanation | None:  # noqa: ARG002 - of the interface
+    def explain(
+        self,
+        window: Sample,  # noqa: ARG002 - of the interface
+        outcome: Outcome,
+        outside: Outside | None = None,  # noqa: ARG002 - of the interface
+        *,
+        range_decides: bool = False,  # noqa: ARG002 - of the interface
+    ) -> Explanation | None:
         """Name the channels, cards and layers that depart.
 
         Parameters
@@ -85,6 +93,8 @@ class ChannelExplainer:
             Not used: the outcome has the hits.
         outcome : ChannelResult
             What the test gave.
+        outside, range_decides
+            Not used: channels have no range.
 
         Returns
         -------

@@ -96,7 +96,9 @@ class Evaluation:
     """
 
     result: TestResult
-    evidence: tuple[Explains, Sample, Outcome] | None = field(default=None, repr=False, compare=False)
+    evidence: tuple[Explains, Sample, Outcome, Outside | None] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def __str__(self) -> str:
         """Give the numbers in one line."""
@@ -183,8 +185,9 @@ class Evaluation:
         """
         if self.evidence is None:
             return None
-        explainer, window, outcome = self.evidence
-        return explainer.explain(window, outcome)
+        explainer, window, outcome, outside = self.evidence
+        decides = self.result.p_method is PMethod.OUTSIDE
+        return explainer.explain(window, outcome, outside, range_decides=decides)
 
     def explain(self) -> WindowExplanation:
         """Give the same to look at: it can be drawn, and gives histograms.
@@ -321,7 +324,7 @@ class Evaluator:
         p = scale.table.p_value(outcome.t)
         method = PMethod.BOUND if is_bound else p.method
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=method, z=p.z)
-        return Evaluation(_join(result, outside), (scale.explainer, sample, outcome))
+        return Evaluation(_join(result, outside), (scale.explainer, sample, outcome, outside))
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
         """Test the events without NaN, and the share of the others."""

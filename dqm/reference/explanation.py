@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import KernelResult, RatioMaps, Setting, divergence
 from dqm.nplm.samples import Sample
 from dqm.reference.manifest import NullTableEntry
+from dqm.reference.outside import Outside
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
 from dqm.reference.prepared_statistic import LearnedRatio
@@ -26,7 +27,7 @@ from dqm.reference.toys import Toy, ToySource
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Explainer", "Explains", "WindowExplanation", "describe_ranking", "rank_features"]
+__all__ = ["Explainer", "Explains", "WindowExplanation", "departure", "describe_ranking", "rank_features"]
 
 MAX_PAIRED = 8
 """Features whose pairs are mapped, the first of the ranking: 28 maps at most."""
@@ -38,7 +39,7 @@ SEEN_BY = {
 """What plain tests look at."""
 
 N_HEALTHY = 16
-"""Healthy toys with which the effect of chance on the divergence of each feature is measured."""
+"""Healthy toys with which the effect of chance on the departure of each feature is measured."""
 
 SURPRISING_RATE = 4.0
 """Standard deviations of the number of events above which the rate is mentioned."""
@@ -69,8 +70,18 @@ class Combined(Protocol):
 class Explains(Protocol):
     """What explains windows of one kind."""
 
-    def explain(self, window: Sample, outcome: Outcome) -> Explanation | None:
-        """Explain a window, in the reference's features, by what the test gave for it."""
+    def explain(
+        self,
+        window: Sample,
+        outcome: Outcome,
+        outside: Outside | None = None,
+        *,
+        range_decides: bool = False,
+    ) -> Explanation | None:
+        """Explain a window, in the reference's features, by what the test gave for it.
+
+        `outside` are the events beyond the reference; `range_decides`: whether their number decided on p.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +206,14 @@ class Explainer:
         self._maps = maps
         self._healthy: dict[int | None, tuple[FloatArray, FloatArray]] = {}
 
-    def explain(self, window: Sample, outcome: Outcome) -> Explanation | None:
+    def explain(
+        self,
+        window: Sample,
+        outcome: Outcome,
+        outside: Outside | None = None,
+        *,
+        range_decides: bool = False,
+    ) -> Explanation | None:
         """Explain a window.
 
         Parameters
@@ -204,6 +222,11 @@ class Explainer:
             Its events, the reference's features.
         outcome : Outcome
             What the test gave for it.
+        outside : Outside, optional
+            The events beyond the reference.
+        range_decides : bool
+            Whether their number decided on p. Then the sentence begins with them, and the setting in which
+            the test saw most is not told: it is a smaller departure.
 
         Returns
         -------
@@ -226,15 +249,16 @@ class Explainer:
         weights, log_ratio = fitted.reference_weights, fitted.log_ratio_reference
         x, counts = window.x, window.counts
         maps = self._maps.features(x, weights, log_ratio, counts)
-        ranking = rank_features(maps, by_chance)
+        ranking = rank_features(maps, by_chance, {outside.feature: -math.log(outside.p)} if outside else {})
         leading = [name for name, _ in ranking[:MAX_PAIRED]]
         pairs = self._maps.pairs(x, weights, log_ratio, leading, counts)
         likenesses, unlike = self._known_faults.compare(x, seen, t_healthy)
         parts = [
+            outside.place if outside and range_decides else "",
             describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
             _describe_rate(round(window.n_events), float(weights.sum())),
             describe_ranking(ranking),
-            seen_by,
+            "" if range_decides else seen_by,
         ]
         return Explanation(maps, pairs, ranking, likenesses, text="; ".join(filter(None, parts)))
 
@@ -253,7 +277,7 @@ class Explainer:
         return toys, evaluate_toys(self._test, toys)
 
     def _healthy_windows(self, place: int | None) -> tuple[FloatArray, FloatArray]:
-        """Give the mean divergence of each feature in healthy windows, whose f is all noise, and their t.
+        """Give the mean departure of each feature in healthy windows, whose f is all noise, and their t.
 
         `place` is the setting, if there are several.
         """
@@ -263,7 +287,7 @@ class Explainer:
                 outcomes = [o.fitted_with(place) for o in outcomes if isinstance(o, Combined)]
             found = [
                 [
-                    divergence(m)
+                    departure(m)
                     for m in self._maps.features(
                         toy.x, o.reference_weights, o.log_ratio_reference, toy.weights
                     )
@@ -277,9 +301,38 @@ class Explainer:
         return self._healthy[place]
 
 
-def rank_features(maps: Sequence[RatioMap], by_chance: FloatArray) -> tuple[tuple[str, float], ...]:
-    """Give the share of each feature in the sum of what single features show, beyond chance."""
-    beyond = np.maximum(0.0, [divergence(m) for m in maps] - by_chance)
+def departure(ratio_map: RatioMap) -> float:
+    """Give how much of the departure one map shows; twice its value compares with t.
+
+    The learned ratio says nothing where the reference has few events or none: there the events themselves
+    count, those of the bin with the most significant excess.
+    """
+    expected, seen = ratio_map.reference, ratio_map.data
+    excess = np.square(np.maximum(ratio_map.significance, 0.0)) / 2.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_one_event = np.nanmin(ratio_map.reference_error**2 / expected)
+    # the limit of the same for bins where the reference has no events
+    excess = np.where(expected > 0, excess, seen * np.log1p(1.0 / of_one_event))
+    return max(divergence(ratio_map), float(excess.max()))
+
+
+def rank_features(
+    maps: Sequence[RatioMap], by_chance: FloatArray, least: Mapping[str, float] | None = None
+) -> tuple[tuple[str, float], ...]:
+    """Give the share of each feature in the sum of what single features show, beyond chance.
+
+    Parameters
+    ----------
+    maps : sequence of RatioMap
+        Of each feature.
+    by_chance : ndarray, shape (n_features,)
+        Mean `departure` of healthy windows.
+    least : mapping of str to float, optional
+        What some features show at least, whatever their map says.
+    """
+    least = least or {}
+    shown = np.array([departure(m) for m in maps]) - by_chance
+    beyond = np.maximum([least.get(m.features[0], 0.0) for m in maps], shown)
     shares = beyond / (beyond.sum() or 1.0)
     order = np.argsort(-shares, kind="stable")
     return tuple((maps[k].features[0], float(shares[k])) for k in order)

@@ -12,6 +12,7 @@ import numpy as np
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm import KINDS, FeatureKind
+from dqm.nplm.samples import is_constant
 from dqm.reference.manifest import check_names
 
 __all__ = [
@@ -93,9 +94,7 @@ class ChosenKind:
 
 def constant_features(x: FloatArray, names: Sequence[str]) -> list[str]:
     """Name the features that have one value only, within rounding."""
-    spread = x.std(axis=0)
-    size = np.maximum(1.0, np.abs(x.mean(axis=0)))
-    return [name for name, flat in zip(names, spread <= 1e-12 * size, strict=True) if flat]
+    return [name for name, flat in zip(names, is_constant(x), strict=True) if flat]
 
 
 def refuse_useless(
@@ -111,11 +110,18 @@ def refuse_useless(
         allowed = set()
     refused = [name for name in constant if name not in allowed]
     if refused:
+        if kinds is None:
+            several = "The statistic several takes constants beside other features, and sees any other value"
+        elif len(constant) == len(names):
+            several = "Beside a feature that varies, constants are taken: any other value is told"
+        else:
+            several = (
+                f"Or take it as categories, where any other value is told: --feature {refused[0]}=categories"
+            )
         raise InputError(
             f"{', '.join(refused)} {'is' if len(refused) == 1 else 'are'} constant in the reference of "
             f"{len(reference)} events",
-            fix="Choose other features: a constant cannot be standardised. The statistic several takes "
-            "constants beside other features, and sees any other value",
+            fix=f"Choose other features: a constant cannot be standardised. {several}",
         )
     n_distinct = len(np.unique(reference, axis=0))
     if n_distinct < FEWEST_DISTINCT:

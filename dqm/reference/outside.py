@@ -41,13 +41,15 @@ class Outside:
     p: float
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Say it in one line, with its p."""
+        return f"{self.place} ({describe_p(self.p)})"
+
+    @property
+    def place(self) -> str:
+        """Say which events these are."""
         side = "above" if self.is_above else "below"
         events = "1 event has" if self.n_outside == 1 else f"{self.n_outside} events have"
-        return (
-            f"{events} {self.feature} {side} {self.edge:.6g}, where the reference has none "
-            f"({describe_p(self.p)})"
-        )
+        return f"{events} {self.feature} {side} {self.edge:.6g}, where the reference has none"
 
 
 class OutsideTest:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from dqm.events import Explanation, FloatArray
-from dqm.nplm import KernelTest, RatioMaps, divergence
+from dqm.nplm import KernelTest, RatioMaps
 from dqm.reference.build import Recipe
 from dqm.reference.certificate import CertificateLine
 from dqm.reference.certificate_lines import later_line
+from dqm.reference.explanation import rank_features
 from dqm.reference.later_runs import LaterRun, evaluate_later
 from dqm.reference.manifest import NanRows
 from dqm.reference.processes import Workers
@@ -148,10 +149,7 @@ def _map(old: StoredBundle, x: FloatArray) -> Explanation:
     weights = fitted.reference_weights
     log_ratio = fitted.log_ratio_reference
     features = maps.features(chosen, weights, log_ratio)
-    found = np.array([divergence(one) for one in features])
-    shares = np.maximum(found, 0.0) / (float(np.maximum(found, 0.0).sum()) or 1.0)
-    order = np.argsort(-shares, kind="stable")
-    ranking = tuple((old.manifest.features[k], float(shares[k])) for k in order)
+    ranking = rank_features(features, np.zeros(len(features)))
     pairs = maps.pairs(chosen, weights, log_ratio, [name for name, _ in ranking[:2]])
     first, share = ranking[0]
     return Explanation(

@@ -11,7 +11,7 @@ from dqm.events import FloatArray
 from dqm.reference.features import FEWEST_DISTINCT, constant_features
 from dqm.reference.manifest import check_names
 
-__all__ = ["FEWEST_EVENTS", "refuse_jump", "refuse_run"]
+__all__ = ["FEWEST_EVENTS", "describe_pause", "refuse_jump", "refuse_run"]
 
 FEWEST_EVENTS = 60
 """Events of the shortest run: a reference of 30, and three windows of 10."""
@@ -21,6 +21,12 @@ LONG_PAUSE = 0.5
 
 RARE_GAP = 1000.0
 """Such a pause is also longer than the usual one by this factor."""
+
+TOLD_PAUSE = 0.02
+"""As `LONG_PAUSE`, of a pause that is told: it may lie between two runs, or in one."""
+
+SINGLE_PAUSE = 3.0
+"""Such a pause is longer than any other one by this factor: pauses between spills are alike."""
 
 
 def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) -> None:
@@ -45,8 +51,7 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
         raise InputError(
             f"{format_count(len(x), 'event')} are too few for a reference and toys of any window",
             where=where,
-            fix=f"Give a run of {FEWEST_EVENTS} events at the very least; 'dqm reference advise' shows what "
-            "longer runs allow",
+            fix=f"Give a run of {FEWEST_EVENTS} events at the very least",
         )
     constant = constant_features(x, names)
     if len(constant) == len(names):
@@ -54,15 +59,14 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
             f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are all'} constant "
             f"in {format_count(len(x), 'event')}",
             where=where,
-            fix="Give a feature that varies: 'dqm reference advise FILE --features A,B' takes others",
+            fix="Give a feature that varies: --features A,B takes others",
         )
     n_distinct = len(np.unique(x, axis=0))
     if n_distinct < FEWEST_DISTINCT:
         raise InputError(
             f"{format_count(len(x), 'event')} are copies of {format_count(n_distinct, 'event')}",
             where=where,
-            fix=f"Give a run with {FEWEST_DISTINCT} distinct events or more, none of them written twice; "
-            "'dqm reference advise' shows what a run allows",
+            fix=f"Give a run with {FEWEST_DISTINCT} distinct events or more, none of them written twice",
         )
 
 
@@ -91,6 +95,26 @@ def refuse_jump(times: FloatArray, where: str | None = None) -> None:
             f"the time jumps by {gaps[at]:.4g} s after event {at + 1}, in a file of {rest:.4g} s: "
             "it holds two runs",
             where=where,
-            fix="Give one run, or each run as a file of its own if both were good; "
-            "'dqm reference advise' shows what each allows",
+            fix="Give one run, or each run as a file of its own if both were good",
         )
+
+
+def describe_pause(times: FloatArray) -> str:
+    """Tell of one long pause in a file that is not refused; parameters as in `refuse_jump`.
+
+    Returns
+    -------
+    str
+        A sentence; empty if no pause is longer than all others by far.
+    """
+    if len(times) < FEWEST_EVENTS:
+        return ""
+    gaps = np.diff(times)
+    second, longest = np.partition(gaps, -2)[-2:]
+    rest = float(times[-1] - times[0] - longest)
+    if longest <= max(TOLD_PAUSE * rest, SINGLE_PAUSE * second):
+        return ""
+    return (
+        f"no event for {longest:.4g} s after event {int(gaps.argmax()) + 1} of {len(times)}. If another run "
+        "begins there, give one of them; 'dqm reference validate' tells whether both parts are alike"
+    )

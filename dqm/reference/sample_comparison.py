@@ -12,10 +12,10 @@ from scipy import stats
 
 from dqm.errors import InputError, format_count
 from dqm.events import Explanation, FloatArray
-from dqm.nplm import FeatureKind, RatioMaps, Setting, TwoSampleTest, divergence, permutation_p
+from dqm.nplm import FeatureKind, RatioMaps, Setting, TwoSampleTest, permutation_p
 from dqm.nplm.neural import NetworkSetting, NeuralTwoSampleTest
 from dqm.nplm.samples import Sample, merge
-from dqm.reference.explanation import MAX_PAIRED, describe_ranking, rank_features
+from dqm.reference.explanation import MAX_PAIRED, departure, describe_ranking, rank_features
 from dqm.reference.features import choose_kinds, constant_features
 from dqm.reference.processes import Workers, one_thread
 
@@ -40,7 +40,7 @@ FEWEST_DISTINCT = 10
 """Fewest distinct events of both samples together."""
 
 N_BY_CHANCE = 12
-"""Permutations with which the effect of chance on the divergence of each feature is measured."""
+"""Permutations with which the effect of chance on the departure of each feature is measured."""
 
 SURPRISE = 5.0
 """Standard deviations by which common events may exceed the number expected from repeats within the
@@ -305,7 +305,7 @@ def _explain(
         return maps, (pool.x[in_first], counts * first.sum() / second.sum(), ratio, first[in_first])
 
     chance = [look(first) for first in test.permute(range(N_BY_CHANCE))]
-    by_chance = np.mean([[divergence(m) for m in maps.features(*of)] for maps, of in chance], axis=0)
+    by_chance = np.mean([[departure(m) for m in maps.features(*of)] for maps, of in chance], axis=0)
     made, seen = look(division)
     maps = made.features(*seen)
     ranking = rank_features(maps, by_chance)

@@ -19,11 +19,12 @@ from typing import Literal
 import numpy as np
 
 from dqm.errors import InputError, format_count
-from dqm.events import FloatArray
+from dqm.events import FloatArray, WindowCut
 from dqm.nplm.samples import Sample, merge
 from dqm.reference.manifest import Manifest, NullTableEntry
 from dqm.reference.null import pool_offset, split_offset
 from dqm.reference.stored_bundle import StoredBundle
+from dqm.reference.toys import largest_window
 
 __all__ = [
     "TOLERATED_OFFSET",
@@ -33,6 +34,7 @@ __all__ = [
     "choose_reference_size",
     "origin_of",
     "refuse_hopeless",
+    "refuse_sizes",
     "split_events",
     "uncertainty_of",
 ]
@@ -46,6 +48,9 @@ windows with p < 0.01 is then 0.0107 on average over bundles."""
 
 LARGEST_OFFSET = 0.5
 """Uncertainty above which no table is made: p = 0.01 could be anything between 0.002 and 0.03."""
+
+SMALLEST_WINDOW = 10
+"""Fewest events of a window."""
 
 WINDOWS_IN_REFERENCE = 10
 """Size of a reference that is chosen from a long run, in windows."""
@@ -149,6 +154,62 @@ def refuse_hopeless(n_expected: float, n_reference: int, n_pool: int) -> None:
         fix=f"Take windows of at most {math.floor(largest_window_of(n_reference))} events, "
         f"or a reference of {math.ceil(smallest_reference_for(n_expected))} from a longer run",
     )
+
+
+def refuse_sizes(
+    n_events: int, n_reference: int, n_expected: float, *, cut: WindowCut, is_counted: bool = False
+) -> None:
+    """Refuse windows that are too large for a run, or a reference that leaves no pool.
+
+    Parameters
+    ----------
+    n_events, n_reference : int
+        Events of the run, and of its reference.
+    n_expected : float
+        Events expected in a window.
+    cut : WindowCut
+        What closes the windows.
+    is_counted : bool
+        Whether the run is one of histograms.
+
+    Raises
+    ------
+    InputError
+        With what is possible.
+    """
+    advice = "" if is_counted else "; 'dqm reference advise FILE' shows what the run allows"
+    needed = 2 * largest_window(cut, n_expected)
+    if n_reference >= 2 and n_events - n_reference >= needed:
+        try:
+            refuse_hopeless(n_expected, n_reference, n_events - n_reference)
+        except InputError as error:
+            raise InputError(error.what, fix=f"{error.fix}{advice}") from error
+        return
+    largest = _largest_possible(n_events, cut, in_bins=is_counted)
+    smaller = n_events - needed
+    windows = "a longer run"
+    if largest:
+        n_chosen = choose_reference_size(n_events, largest, in_bins=is_counted)
+        windows = f"windows of at most {largest}, with a reference of {n_chosen}, or a longer run"
+    if smaller < n_reference and smaller >= smallest_reference_for(n_expected):
+        windows = f"a reference of at most {smaller}, {windows}"
+    raise InputError(
+        f"{n_events} events do not make a reference of {n_reference} and a pool of at least {needed} "
+        f"for toys of {n_expected:g}",
+        fix=f"Take {windows}{advice}",
+    )
+
+
+def _largest_possible(n_events: int, cut: WindowCut, *, in_bins: bool) -> int:
+    """Give the events of the largest windows for which a run is long enough; 0 if there is none."""
+    n_expected = n_events // 4
+    while n_expected >= SMALLEST_WINDOW:
+        n_reference = choose_reference_size(n_events, n_expected, in_bins=in_bins)
+        fits = n_events - n_reference >= 2 * largest_window(cut, n_expected)
+        if fits and n_expected <= largest_window_of(n_reference):
+            return n_expected
+        n_expected = min(n_expected - 1, math.floor(0.99 * n_expected))
+    return 0
 
 
 def largest_window_of(n_reference: int) -> float:

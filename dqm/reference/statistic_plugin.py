@@ -128,7 +128,8 @@ class StatisticPlugin:
         """
         for name in given:
             if name not in self.settings:
-                known = ", ".join(self.settings) or "none"
+                others = getattr(self.factory, "given_to_tune", ()) if self.is_tunable else ()
+                known = ", ".join([*self.settings, *others]) or "none"
                 raise InputError(f"{self.label} has no setting {name!r}", fix=f"Its settings are: {known}")
         chosen: Settings = dict(tuned or {})
         for name, usual in self.settings.items():

@@ -384,6 +384,12 @@ def _parse(text: bytes, where: str) -> Manifest:
     try:
         raw: Any = from_json(text)
         version = raw.get("version") if isinstance(raw, dict) else None
+        if version is not None and not isinstance(version, int):
+            raise BundleError(
+                f"{MANIFEST} has the version {version!r}, which is not a number",
+                where=where,
+                fix="It was altered: take a copy, or build the bundle again",
+            )
         if isinstance(version, int) and version != VERSION:
             age, fix = ("a newer", "Upgrade dqm") if version > VERSION else ("an older", "Rebuild the bundle")
             raise BundleError(

@@ -15,13 +15,14 @@ from scipy import stats
 from scipy.spatial.distance import pdist
 
 from dqm.errors import InputError, format_count
-from dqm.events import FloatArray
+from dqm.events import FloatArray, WindowCut
 from dqm.nplm.samples import Sample
 from dqm.nplm.setting import ScaledReference, ScaledSample, Setting, choose_views
 from dqm.reference.advice import PENALTIES, draw_windows, is_plausible
 from dqm.reference.build import USUAL_CENTERS, ChosenTest, Recipe, choose_test
 from dqm.reference.manifest import Manifest
 from dqm.reference.prepared_statistic import PreparedStatistic
+from dqm.reference.splits import refuse_sizes
 from dqm.reference.statistic_interface import Settings, SettingValue
 
 __all__ = ["Tuning", "TuningPoint", "look_at_settings"]
@@ -168,8 +169,11 @@ def look_at_settings(
     Raises
     ------
     InputError
-        If the statistic of the bundle is neither ``several`` nor ``kernel``, or no test can use the features.
+        If the statistic of the bundle is neither ``several`` nor ``kernel``, no test can use the features, or
+        the windows are too large for the run, as in `create_bundle`.
     """
+    cut = WindowCut.COUNT if manifest is None else manifest.cut
+    refuse_sizes(len(x), n_reference, n_expected, cut=cut)
     chosen = _choose(x, names, n_reference, n_expected, seed, manifest)
     rng = np.random.default_rng(seed)
     windows = draw_windows(chosen.pool, n_expected, WINDOWS, rng)

@@ -17,6 +17,7 @@ from dqm.store.window_keeper import (
     WINDOWS,
     KeptWindow,
     WindowKeeper,
+    list_kept_runs,
     read_kept,
     read_kept_window,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "encode_explanation",
     "is_labelled",
     "list_kept",
+    "list_kept_runs",
     "measure_store",
     "ranges_of",
     "read_kept",

@@ -18,7 +18,15 @@ from dqm.errors import StoreError
 from dqm.events import FloatArray, Verdict, Window
 from dqm.store.kept_choice import place_of
 
-__all__ = ["GOOD_WINDOWS", "WINDOWS", "KeptWindow", "WindowKeeper", "read_kept", "read_kept_window"]
+__all__ = [
+    "GOOD_WINDOWS",
+    "WINDOWS",
+    "KeptWindow",
+    "WindowKeeper",
+    "list_kept_runs",
+    "read_kept",
+    "read_kept_window",
+]
 
 WINDOWS = "windows"
 """Directory within the data directory: windows that depart from their reference."""
@@ -95,6 +103,19 @@ def read_kept(directory: Path, stream: str, runs: Container[int]) -> list[KeptWi
             fix="Remove what does not belong there",
         ) from error
     return sorted(found, key=lambda window: (window.run, window.seq))
+
+
+def list_kept_runs(directory: Path, stream: str) -> tuple[int, ...]:
+    """List the runs of which Good windows of a stream were kept, in order.
+
+    Parameters
+    ----------
+    directory, stream
+        As in `read_kept`.
+    """
+    folder = directory / stream
+    names = [path.stem.partition("-")[0] for path in folder.glob("*.parquet")] if folder.is_dir() else []
+    return tuple(sorted({int(name) for name in names if name.isdecimal()}))
 
 
 def read_kept_window(path: Path) -> KeptWindow:

@@ -69,6 +69,12 @@ def test_a_later_run_that_differs_is_red_and_the_bundle_refused(dqm: Dqm, tmp_pa
     accepted = dqm("check", "daemon.toml")
     assert accepted.code == 0
     assert accepted.out.rstrip().endswith("certificate: red")
+    again = dqm(*VALIDATE)
+    assert again.code == 1, "a later run that was seen to differ is not forgotten"
+    assert "kept from the certificate before: red, later run later.csv; --drop-later drops it" in again.out
+    dropped = dqm(*VALIDATE, "--drop-later")
+    assert dropped.code == 0
+    assert "later run" not in dropped.out
 
 
 def test_a_certificate_ends_with_its_null_tables(dqm: Dqm, copy: Path) -> None:
@@ -164,6 +170,11 @@ def test_settings_are_shown_of_a_file_and_of_a_bundle(dqm: Dqm, copy: Path, tmp_
     assert "80 (chosen)" in of_bundle.out
     assert "1e-05 (chosen)" in of_bundle.out
     assert {path.name: path.read_bytes() for path in copy.iterdir()} == before
+    for source in ("run.csv", "copy"):
+        large = dqm("reference", "tune", source, "--window", 2000)
+        assert large.code == 2
+        assert "windows of at most " in large.err
+        assert "'dqm reference advise FILE' shows what the run allows" in large.err
     asked = dqm("reference", "tune", "run.csv")
     assert asked.code == 2
     assert "'dqm reference advise run.csv' shows which windows the run allows" in asked.err
@@ -196,6 +207,10 @@ def test_what_is_no_run_is_told(dqm: Dqm, tmp_path: Path, command: str, kind: st
     assert told.code == 2
     assert FOUND[kind] in told.err
     assert "no.csv" in told.err
+    features = " --features A,B" if kind in ("text", "one", "constant", "weights") else ""
+    pointer = f"'dqm reference advise no.csv{features}' shows what they hold and allow"
+    assert (pointer in told.err) == (command != "advise"), "a command does not point to itself"
+    assert told.err.count("dqm reference advise") == (command != "advise")
     assert "Traceback" not in told.err
     assert [path.name for path in tmp_path.iterdir()] == ["no.csv"]
 

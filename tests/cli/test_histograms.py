@@ -114,6 +114,15 @@ def test_a_table_without_the_column_of_counts_is_refused(dqm: Dqm, tmp_path: Pat
     assert "no column 'events'. There are: drift, n" in told.err
 
 
+@pytest.mark.parametrize("count", ["-1", "2.5"])
+def test_a_count_that_is_none_is_named_with_file_column_and_row(dqm: Dqm, tmp_path: Path, count: str) -> None:
+    (tmp_path / "bins.csv").write_text(f"x,n\n1,3\n2,{count}\n")
+    told = dqm("reference", "build", "bins.csv", "-o", "b.dqmref", "--window", 500, "--counts", "n")
+    assert told.code == 2
+    assert f"bins.csv: column 'n' counts {count} events in row 2. Counts are whole numbers" in told.err
+    assert "'dqm reference advise bins.csv' shows what they hold" in told.err
+
+
 def test_counts_that_are_all_zero_are_refused(dqm: Dqm, tmp_path: Path) -> None:
     (tmp_path / "bins.csv").write_text("drift,n\n1,0\n2,0\n")
     told = dqm("reference", "build", "bins.csv", "-o", "b.dqmref", "--window", 500, "--counts", "n")

@@ -72,7 +72,7 @@ def test_a_reference_is_made_of_the_kept_windows_of_some_runs(dqm: Dqm, config: 
     nothing = dqm(*FROM, "--runs", "1", "-o", "none", "--window", 60)
     assert nothing.code == 2
     assert "no Good window of these runs was kept of stream chamber-1" in nothing.err
-    assert "good_share" in nothing.err
+    assert "Windows are kept of the runs 9, 10, 12: take these with --runs" in nothing.err
     keep(config, {11: 2}, names=("a", "c"))
     mixed = dqm(*FROM, "--runs", "10-12", "-o", "mixed", "--window", 60)
     assert mixed.code == 2
@@ -94,12 +94,26 @@ def test_a_reference_like_another_is_compared_with_it(dqm: Dqm, bundle: Path, tm
         old[key] for key in ("statistic", "n_expected", "cut")
     ]
     assert new["reference"]["shape"] == old["reference"]["shape"]
+    assert "depart" not in same.out, "green: no feature is blamed"
     other = dqm(*FROM, "--runs", "20", "-o", "other", "--like", bundle, "--plot", "maps.png")
     assert other.code == 1
     assert "red: the new reference differs from" in other.err
     assert "the new events depart mostly in" in other.out
     assert (tmp_path / "other" / "manifest.json").exists(), "it may be meant so"
     assert (tmp_path / "maps.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_wrong_with_other_events_is_said_of_them(dqm: Dqm, bundle: Path, tmp_path: Path) -> None:
+    config = write_daemon(tmp_path, bundle)
+    keep(config, {10: 1, 12: 1})
+    (tmp_path / "few.csv").write_text("a,b\n" + "1.5,2.5\n" * 20)
+    few = dqm("reference", "build", "few.csv", "-o", "new", "--like", bundle)
+    assert (few.code, "few.csv: 20 events are fewer than a window of 60" in few.err) == (2, True), few.err
+    none = dqm(*FROM, "--runs", "99", "-o", "new", "--window", 60)
+    assert none.code == 2
+    assert "Windows are kept of the runs 10, 12: take these with --runs" in none.err
+    assert "good_share" not in none.err
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,7 @@ def test_settings_have_the_names_and_the_defaults_of_the_statistic(tmp_path: Pat
             recipe_of("needy"),
             "'needy' needs the setting 'power', which has no usual value. Give it: --set",
         ),
+        (recipe_of("several", powr=3), "no setting 'powr'. Its settings are: rule, width, penalty"),
         (recipe_of("several", feature_width=(9.0,)), "'several' chooses its setting 'feature_width' itself"),
     ]
     for recipe, words in wrong:

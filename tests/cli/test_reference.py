@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -211,3 +212,38 @@ def test_toys_follow_the_threshold_of_the_daemon_that_the_bundle_is_for(
     ):
         refused = dqm("reference", "calibrate", *options)
         assert (refused.code, words in refused.err) == (2, True)
+
+
+@pytest.mark.slow
+def test_widths_that_are_given_are_not_called_chosen(dqm: Dqm, folder: Path) -> None:
+    for name, options, words in (
+        ("given", ("--set", "width=[0.5,2]"), "widths 0.5, 2 (as given)"),
+        ("chosen", (), "(quantiles of the distances of two events)"),
+    ):
+        told = dqm("reference", "build", folder / "healthy.csv", "-o", name, "--window", 60, *options)
+        assert told.code == 0, told.err
+        assert words in told.out
+        assert told.out.count("quantiles") == (name == "chosen")
+
+
+def test_columns_that_are_probably_no_features_are_told_with_what_to_do(dqm: Dqm, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    rows = [f"{a},{k},{7 + k // 100},{1e9 * k:.0f}" for k, a in enumerate(rng.normal(size=200))]
+    (tmp_path / "run.csv").write_text("pulse height [mV],b,run,time_ns\n" + "\n".join(rows) + "\n")
+    build = ("reference", "build", "run.csv", "--window", 20, "--width", 2, "--events", 100)
+    told = dqm(*build, "-o", "all")
+    assert told.code == 0, told.err
+    for words in (
+        "run is tested as a feature, but by its name it numbers runs or events. "
+        "To leave it out: --features pulse_height_mV,b,time_ns",
+        "time_ns is tested as a feature. If it is the time of the events: "
+        "--read columns.time.column=time_ns --read columns.time.scale=1e-09. To leave it out:",
+        "'pulse height [mV]' is pulse_height_mV",
+    ):
+        assert words in told.err, told.err
+    chosen = ("--features", "pulse height [mV],b", "--read", "columns.time.column=time_ns")
+    told = dqm(*build, "-o", "some", *chosen, "--read", "columns.time.scale=1e-09")
+    assert told.code == 0, told.err
+    assert "is tested as a feature" not in told.err
+    shown = json.loads(dqm("reference", "show", "some", "--json").out)
+    assert shown["features"] == ["pulse_height_mV", "b"]

@@ -15,6 +15,7 @@ from dqm.reference import (
     advise_window,
     choose_reference_size,
     constant_features,
+    describe_pause,
     generic_faults,
     refuse_jump,
     refuse_run,
@@ -41,7 +42,7 @@ def test_what_is_no_run_is_refused(x: FloatArray, message: str) -> None:
     with pytest.raises(InputError, match=message) as told:
         refuse_run(x, NAMES, "run.csv")
     assert told.value.where == "run.csv"
-    assert "dqm reference advise" in str(told.value.fix)
+    assert str(told.value.fix).startswith("Give a ")
 
 
 def test_one_feature_or_many_or_a_constant_one_among_others_is_a_run() -> None:
@@ -63,6 +64,18 @@ def test_a_jump_in_time_is_two_runs() -> None:
     second = first + np.where(np.arange(1000) > 699, 3600.0, 0.0)
     with pytest.raises(InputError, match=r"the time jumps by 3600 s after event 700, in a file of .* two"):
         refuse_jump(second, "mixed.csv")
+
+
+def test_one_long_pause_is_told_and_those_between_spills_are_not() -> None:
+    rng = np.random.default_rng(1)
+    steady = np.cumsum(rng.exponential(2.4, 3000))
+    spills = steady / 100 + np.repeat(np.arange(10) * 30.0, 300)
+    for times in (steady, spills, steady[:30], np.zeros(100)):
+        assert describe_pause(times) == ""
+    told = describe_pause(steady + np.where(np.arange(3000) > 1499, 600.0, 0.0))
+    assert told.startswith("no event for 60")
+    assert "after event 1500 of 3000" in told
+    assert "dqm reference validate" in told
 
 
 @pytest.mark.parametrize("n_expected", [50.0, 200.0, 1000.0])

@@ -30,9 +30,10 @@ from dqm.reference import (
     write_certificate,
 )
 from dqm.reference import certificate_lines as lines_of
-from dqm.reference.certificate import subject_of
+from dqm.reference.certificate import LATER_RUN, subject_of
 from dqm.reference.later_runs import LaterOutcome
 from dqm.reference.run_blocks import BlockPlan, BlockWindows, events_in_order, plan_blocks
+from dqm.reference.run_changes import RunChange
 from tests.reference.channels import channel_bundle
 from tests.service.small import FEATURES, N_WINDOW, bare_bundle, faulty_events, healthy_events
 
@@ -115,6 +116,25 @@ def test_a_certificate_counts_for_what_it_was_made_of(copy: StoredBundle, tmp_pa
     assert read_certificate(tmp_path / "saved.dqmref") == certificate_of(more)
 
 
+def test_lines_of_later_runs_stay_until_the_run_is_tested_again(bundle: StoredBundle) -> None:
+    def later_of(name: str, light: Light) -> CertificateLine:
+        return line_of(light).model_copy(update={"name": LATER_RUN, "found": f"{name}: 100 % of 30 windows"})
+
+    plain = certificate_of(bundle, Light.GREEN)
+    bad, good = later_of("bad.csv", Light.RED), later_of("good.csv", Light.GREEN)
+    before = plain.model_copy(update={"lines": (line_of(Light.AMBER), bad, good)})
+    assert plain.with_later_of(None, []) == plain
+    kept = plain.with_later_of(before, [])
+    assert kept.lines == (*plain.lines, bad, good), "other lines were measured again"
+    assert kept.light is Light.RED
+    assert Certificate.model_validate(kept.model_dump()) == kept
+    again = plain.model_copy(update={"lines": (*plain.lines, later_of("bad.csv", Light.GREEN))})
+    assert again.with_later_of(before, ["bad.csv"]).lines == (*again.lines, good)
+    assert plain.with_later_of(before.model_copy(update={"windows": "90 events"}), []) == plain
+    many = plain.model_copy(update={"lines": (bad,) * 100})
+    assert len(plain.with_later_of(many, []).lines) == 100
+
+
 def test_a_directory_that_cannot_be_written_is_told(bundle: StoredBundle, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="cannot write: No such file or directory"):
         write_certificate(tmp_path / "none", certificate_of(bundle))
@@ -153,16 +173,42 @@ def test_a_steady_run_is_green_and_a_later_fault_is_red(bundle: StoredBundle) ->
     assert all(bool(line.action) == (line.light is not Light.GREEN) for line in made.lines)
 
 
-@pytest.mark.slow
-def test_two_runs_in_one_file_are_red(tmp_path: Path) -> None:
-    events = np.concatenate([healthy_events(2000, 1), healthy_events(2000, 2) + np.array([0.0, 2.0])])
+def made_of(events: FloatArray, path: Path) -> dict[str, CertificateLine]:
     recipe = Recipe(FEATURES, n_reference=400, n_expected=N_WINDOW, width=2.0, penalty=1e-5, centers=80)
-    bare = create_bundle(events, recipe, tmp_path / "mixed.dqmref")
-    mixed = calibrate(bare, 100, kind=bare.manifest.kind, seed=5, workers=HERE)
-    made = certified(mixed)
-    assert made["uniformity"].light is Light.RED
-    assert made["uniformity"].number > 0.2
+    bare = create_bundle(events, recipe, path)
+    return certified(calibrate(bare, 100, kind=bare.manifest.kind, seed=5, workers=HERE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shift", [2.0, 0.7])
+def test_two_runs_in_one_file_are_red(tmp_path: Path, shift: float) -> None:
+    events = np.concatenate([healthy_events(2000, 1), healthy_events(2000, 2) + np.array([0.0, shift])])
+    made = made_of(events, tmp_path / "mixed.dqmref")
     assert made["null table"].light is Light.GREEN, "toys mix both runs alike: they cannot tell"
+    line = made["stability over the run"]
+    assert line.light is Light.RED
+    assert "b differs most between parts 1 to 4 of 8 and the rest" in line.found
+    assert "the time between part 4 and part 5 of 8" in line.action
+    if shift == 2.0:
+        assert made["uniformity"].light is Light.RED
+        assert made["uniformity"].number > 0.2
+
+
+@pytest.mark.slow
+def test_the_parts_of_steady_runs_are_alike(tmp_path: Path) -> None:
+    """Each of three runs is not green once in 100 by chance."""
+    for seed in range(3):
+        line = made_of(healthy_events(4000, 40 + seed), tmp_path / str(seed))["stability over the run"]
+        assert line.light is Light.GREEN, line.found
+
+
+@pytest.mark.slow
+def test_the_end_of_a_ramp_departs_and_not_its_middle(tmp_path: Path) -> None:
+    ramp = healthy_events(4000, 1) + np.outer(np.linspace(0.0, 3.0, 4000), [1.0, 0.0])
+    line = made_of(ramp, tmp_path / "ramp.dqmref")["stability over the run"]
+    assert line.light is Light.RED
+    assert line.found.startswith(("windows of part 1 of 8", "windows of part 8 of 8"))
+    assert "a differs most between parts 1 to" in line.found
 
 
 def test_without_null_table_or_with_strange_later_events_nothing_is_certified(
@@ -212,16 +258,58 @@ def test_uniformity(p: FloatArray, light: Light) -> None:
 
 
 def test_a_part_that_departs_is_named(bundle: StoredBundle) -> None:
-    assert lines_of.run_line(bundle, blocks(UNIFORM)).light is Light.GREEN
+    assert lines_of.run_line(bundle, blocks(UNIFORM), None).light is Light.GREEN
     p = UNIFORM.copy()
     p[3] = p[3] ** 5
-    line = lines_of.run_line(bundle, blocks(p))
+    line = lines_of.run_line(bundle, blocks(p), None)
     assert line.light is Light.RED
     assert "part 4 of 8" in line.found
     assert "part 4 of 8" in line.action
-    unordered = lines_of.run_line(bundle, blocks(UNIFORM, is_ordered=False))
+    unordered = lines_of.run_line(bundle, blocks(UNIFORM, is_ordered=False), None)
     assert unordered.light is Light.AMBER
     assert "not known" in unordered.found
+
+
+def test_a_part_in_the_middle_of_a_ramp_does_not_depart(bundle: StoredBundle) -> None:
+    p = UNIFORM.copy()
+    p[3] = p[3] ** 0.2
+    assert lines_of.run_line(bundle, blocks(p), None).light is Light.GREEN
+    line = lines_of.run_line(bundle, blocks(p**6), None)  # a steep ramp: all others are unlike the rest
+    assert line.light is Light.RED
+    assert "part 4" not in line.found + line.action
+
+
+def test_parts_that_are_all_unlike_the_rest_do_not_look_alike(bundle: StoredBundle) -> None:
+    """Each half of a run of two kinds is unlike a reference of both, and equally so."""
+    found = blocks(UNIFORM**1.7)
+    assert lines_of.uniformity_line(found).light is Light.RED
+    line = lines_of.run_line(bundle, found, None)
+    assert line.light is not Light.GREEN
+    assert "all parts" in line.action
+
+
+def changed(chance: float, distance: float) -> RunChange:
+    return RunChange(first=0, last=2, n_parts=8, feature="b", distance=distance, chance=chance)
+
+
+@pytest.mark.parametrize(
+    ("chance", "distance", "light"),
+    [
+        (0.1, 0.3, Light.GREEN),  # by chance
+        (1e-9, 0.05, Light.GREEN),  # sure, and too small for any window of 60 events
+        (1e-9, 0.1, Light.AMBER),
+        (1e-3, 0.3, Light.AMBER),
+        (1e-9, 0.3, Light.RED),
+    ],
+)
+def test_a_change_counts_if_it_is_sure_and_windows_can_show_it(
+    bundle: StoredBundle, chance: float, distance: float, light: Light
+) -> None:
+    line = lines_of.run_line(bundle, blocks(UNIFORM), changed(chance, distance))
+    assert line.light is light
+    if light is not Light.GREEN:
+        assert "b differs most between parts 1 to 3 of 8 and the rest" in line.found
+        assert "the time between part 3 and part 4 of 8" in line.action
 
 
 def test_events_outside_are_held_to_what_chance_brings(bundle: StoredBundle) -> None:

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dqm.events import Explanation, FloatArray, Likeness, Origin, Window, WindowCut
+from dqm.events import Explanation, FloatArray, Likeness, Origin, RatioMap, Window, WindowCut
 from dqm.nplm import KernelTest
 from dqm.reference import Evaluator, Recipe, StoredBundle, calibrate, create_bundle
-from dqm.reference.explanation import describe_likeness
+from dqm.reference.explanation import departure, describe_likeness, rank_features
 from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, CHAMBER_WINDOW, healthy_events, simulated
 
@@ -118,3 +118,36 @@ def test_under_a_bound_a_known_fault_is_the_nearest_and_not_the_cause() -> None:
     nearest = "of the known faults most like low voltage; it may be unlike all"
     assert describe_likeness(likely, 0.04, is_bound=True) == nearest
     assert describe_likeness(excluded, 1.0, is_bound=True) == "unlike anything known, 100 %"
+
+
+def map_of(data: FloatArray, fitted: FloatArray, name: str = "a") -> RatioMap:
+    expected = np.array([0.0, 2.5, 95.0, 2.5])
+    error = np.sqrt(expected / 10.0)  # a reference of ten windows
+    return RatioMap((name,), (np.arange(5.0),), expected, error, data, fitted)
+
+
+def test_events_count_where_the_reference_has_too_few_to_learn_from() -> None:
+    """The learned ratio is a sum over reference events: it cannot show what lies where there are none."""
+    as_expected = np.array([0.0, 2.5, 95.0, 2.5])
+    quiet = map_of(as_expected, as_expected)
+    in_the_end = map_of(np.array([0.0, 2.5, 85.0, 12.5]), as_expected)
+    in_a_gap = map_of(np.array([10.0, 2.5, 85.0, 2.5]), as_expected)
+    learned = map_of(as_expected, np.array([0.0, 2.5, 75.0, 22.5]), "b")
+    assert departure(quiet) == pytest.approx(0.0, abs=1e-9)
+    assert departure(in_the_end) == pytest.approx(in_the_end.significance[3] ** 2 / 2)
+    assert 5 < departure(in_the_end) < 12.5 * np.log(12.5 / 2.5) - 10.0, "the reference has an error"
+    assert departure(in_a_gap) == pytest.approx(10 * np.log(11.0))  # Li and Ma, of no background event
+    assert departure(learned) > departure(quiet)
+    chance = np.array([2.0, 2.0])
+    assert rank_features((map_of(as_expected, as_expected, "b"), in_the_end), chance)[0][0] == "a"
+    assert rank_features((quiet, learned), chance, {"a": 200.0})[0][0] == "a"
+
+
+def test_few_events_far_out_are_placed_in_their_feature(calibrated: StoredBundle) -> None:
+    evaluator = Evaluator(calibrated)
+    for seed in range(20, 26):
+        x = healthy_events(60, seed)
+        for n, value in ((8, np.quantile(calibrated.reference[:, 0], 0.999)), (4, 6.0), (8, 9.0)):
+            far = x.copy()
+            far[:n, 0] = value
+            assert explained(evaluator, far).ranking[0][0] == "a", (seed, value)

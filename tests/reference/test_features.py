@@ -10,6 +10,8 @@ import pytest
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, Origin, Window, WindowCut
+from dqm.nplm import FeatureKind
+from dqm.nplm.samples import standardisation
 from dqm.reference import (
     Evaluator,
     Processes,
@@ -19,6 +21,7 @@ from dqm.reference import (
     describe_features,
     open_bundle,
 )
+from dqm.reference.features import constant_features, refuse_useless
 from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, RECIPE, healthy_events, simulated
 
@@ -185,6 +188,58 @@ def test_runs_of_which_no_test_can_be_made_are_refused(
     with pytest.raises(InputError, match=words):
         create_bundle(events, recipe, tmp_path / "none")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("unit", [1e-15, 1e-12, 1e-6, 1.0, 1e15])
+@pytest.mark.parametrize("offset", [0.0, 1e6, 1e9])  # in units of the spread, which float64 holds
+def test_no_unit_and_no_offset_makes_a_feature_constant(unit: float, offset: float) -> None:
+    x = unit * (offset + healthy_events(2000, 1))
+    assert constant_features(x, ("a", "b")) == []
+    assert np.all(standardisation(x, np.full(2000, 1 / 2000))[1] == pytest.approx(x.std(axis=0), rel=1e-3))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e-12, 1.7e9])
+def test_a_constant_is_one_in_any_unit_within_rounding(value: float) -> None:
+    x = np.column_stack([np.full(2000, value), healthy_events(2000, 1)[:, 0]])
+    x[::3, 0] = np.nextafter(value, np.inf) if value else 0.0
+    assert constant_features(x, ("a", "b")) == ["a"]
+    with pytest.raises(InputError, match="feature 0 is constant"):
+        standardisation(x, np.full(2000, 1 / 2000))
+
+
+def test_what_several_says_of_a_constant_does_not_name_another_statistic() -> None:
+    x = np.column_stack([np.ones(2000), healthy_events(2000, 1)[:, 0]])
+    smooth, things = FeatureKind(), FeatureKind("categories")
+    refuse_useless(x, ("a", "b"), {"a": things, "b": smooth})
+    for names, kinds, fix in (
+        (("a", "b"), {"a": smooth, "b": smooth}, "--feature a=categories"),
+        (("a",), {"a": things}, "Beside a feature that varies"),
+    ):
+        with pytest.raises(InputError, match="a is constant in the reference of 2000") as told:
+            refuse_useless(x[:, : len(names)], names, kinds)
+        assert fix in str(told.value.fix)
+        assert "several" not in str(told.value.fix)
+
+
+@pytest.mark.parametrize(("offset", "unit"), [(0.0, 1e-12), (1e6, 1e-6)])
+def test_charges_in_coulombs_are_tested_as_in_picocoulombs(
+    tmp_path: Path, offset: float, unit: float
+) -> None:
+    def evaluate(offset: float, unit: float) -> tuple[float, str]:
+        scale, move = np.array([unit, 1.0]), np.array([offset, 0.0])
+        recipe = replace(RECIPE, width=None, penalty=None, statistic="several", centers=50)
+        path = tmp_path / f"{offset}-{unit}"
+        bundle = create_bundle(move + scale * healthy_events(2000, 1), recipe, path)
+        bundle = calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, workers=Processes(1))
+        far = move + scale * (healthy_events(60, 2) + np.array([2.0, 0.0]))
+        window = Window("s", 1, 0, "physics", Origin.LIVE, WindowCut.COUNT, ("a", "b"), far)
+        found = Evaluator(bundle).evaluate(window)
+        return found.t or 0.0, found.explain().ranking[0][0]
+
+    t, feature = evaluate(offset, unit)
+    expected, _ = evaluate(0.0, 1.0)
+    assert feature == "a"
+    assert t == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_single_kernel_refuses_a_constant(tmp_path: Path) -> None:

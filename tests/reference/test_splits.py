@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from dqm.reference import (
     validate,
 )
 from dqm.reference.calibration import origin_remark
-from dqm.reference.splits import choose_origin, split_events
+from dqm.reference.splits import choose_origin, choose_reference_size, refuse_sizes, split_events
 from tests.reference.conftest import RECIPE, healthy_events
 
 SHORT = replace(RECIPE, n_reference=200, centers=60)
@@ -181,3 +182,33 @@ def test_a_test_prepared_for_a_few_windows_gives_the_same_t() -> None:
             for few in (False, True)
         )
         np.testing.assert_allclose([r.t for r in quick], [r.t for r in careful], rtol=1e-3)
+
+
+@pytest.mark.parametrize("cut", list(WindowCut))
+@pytest.mark.parametrize("n_events", [60, 200, 3000, 10**7])
+def test_the_sizes_that_a_refusal_names_are_possible_and_hardly_larger_ones(
+    n_events: int, cut: WindowCut
+) -> None:
+    with pytest.raises(InputError) as told:
+        refuse_sizes(n_events, n_events // 2, n_events / 2 - 5, cut=cut)
+    assert "'dqm reference advise FILE'" in str(told.value.fix)
+    named = re.search(r"windows of at most (\d+), with a reference of (\d+)", str(told.value.fix))
+    if named is None:
+        assert n_events <= 200, "too short for windows by time, which may have many more events"
+        assert cut is WindowCut.TIME
+        return
+    largest, n_reference = map(int, named.groups())
+    assert n_reference == choose_reference_size(n_events, largest)
+    refuse_sizes(n_events, n_reference, largest, cut=cut)
+    larger = 1.02 * largest + 1
+    with pytest.raises(InputError):
+        refuse_sizes(n_events, choose_reference_size(n_events, larger), larger, cut=cut)
+
+
+def test_a_reference_that_leaves_no_pool_is_refused_with_one_that_does() -> None:
+    with pytest.raises(InputError, match="Take a reference of at most 2900, windows of at most 750") as told:
+        refuse_sizes(3000, 2950, 50, cut=WindowCut.COUNT)
+    refuse_sizes(3000, 2900, 50, cut=WindowCut.COUNT)
+    with pytest.raises(InputError) as told:
+        refuse_sizes(3000, 2950, 50, cut=WindowCut.COUNT, is_counted=True)
+    assert "advise" not in str(told.value.fix), "it takes no histograms"

@@ -108,6 +108,7 @@ def test_truncated_or_missing_array_is_refused(copy: Path, calibrated: StoredBun
         ("[]", "not valid"),
         (json.dumps({"format": "dqm-reference", "version": 4}), "newer dqm"),
         (json.dumps({"format": "dqm-reference", "version": 2}), "older dqm"),
+        (json.dumps({"format": "dqm-reference", "version": "x"}), "the version 'x', which is not a number"),
         (json.dumps({"format": "dqm-reference", "version": 3}), "features: Field required"),
     ],
 )

@@ -12,7 +12,15 @@ from dqm.alarm import Amendment, Scope, Withdrawal
 from dqm.errors import StoreError
 from dqm.events import Origin, Window, WindowCut
 from dqm.export.flags import take_spans
-from dqm.store import CertificationStore, VerdictStore, WindowKeeper, is_labelled, read_kept, sqlite_url
+from dqm.store import (
+    CertificationStore,
+    VerdictStore,
+    WindowKeeper,
+    is_labelled,
+    list_kept_runs,
+    read_kept,
+    sqlite_url,
+)
 from tests.verdicts import alter
 
 from .test_verdict_store import FULL
@@ -184,6 +192,10 @@ def test_kept_windows_are_read_in_the_order_of_runs_and_windows(tmp_path: Path) 
     assert np.array_equal(found[0].x, WINDOW.x)
     assert (found[0].origin, found[0].bundle) == ("simulated", FULL.bundle)
     assert read_kept(tmp_path / "none", "chamber-1", range(20)) == []
+    runs = list_kept_runs(tmp_path, "chamber-1")
+    assert set(runs) >= {window.run for window in found}
+    assert list(runs) == sorted(set(runs))
+    assert list_kept_runs(tmp_path / "none", "chamber-1") == ()
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 nothing"])

@@ -10,11 +10,13 @@ from typing import Protocol, cast
 
 import numpy as np
 
-from dqm.errors import FileError, InputError, format_count
+from dqm.errors import FileError, InputError, format_count, format_names
 from dqm.events import EventBatch, FloatArray
+from dqm.events.finite import is_count
 from dqm.reference import Source as SourceFile
-from dqm.reference import refuse_jump
+from dqm.reference import describe_pause, refuse_jump
 from dqm.service.collector.sources import open_source
+from dqm.service.offline.file_contents import describe_file
 
 __all__ = [
     "READING_KEYS",
@@ -22,6 +24,7 @@ __all__ = [
     "Reading",
     "RunEvents",
     "checksum",
+    "feature_names",
     "list_inputs",
     "open_histogram",
     "read_counted",
@@ -137,6 +140,8 @@ class RunEvents:
         Name of the counts.
     conditions : mapping of str to (float, float)
         Smallest and largest value of conditions of the detector, by name, as far as they are known.
+    notes : tuple of str
+        What a user should know of the files, a sentence each.
     """
 
     x: FloatArray
@@ -146,6 +151,7 @@ class RunEvents:
     counts: FloatArray | None = None
     column: str | None = None
     conditions: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def n_events(self) -> int:
@@ -178,6 +184,7 @@ def read_run(
     parts: list[FloatArray] = []
     names: tuple[str, ...] | None = None
     sources = []
+    notes: dict[str, None] = {}
     seconds: float | None = 0.0
     for path in [file.path for file in list_inputs(paths, reading)]:
         n_events = 0
@@ -196,9 +203,16 @@ def read_run(
                 fix="Give a file with a row for each event, and a chamber that it has",
             )
         sources.append(SourceFile(name=path.name, sha256=checksum(path), n_events=n_events))
-        spanned = _span(np.sort(np.concatenate(times)), path) if times else None
+        spanned = None
+        if times:
+            of_file = np.sort(np.concatenate(times))
+            refuse_jump(of_file, str(path))
+            spanned = float(of_file[-1] - of_file[0])
+            if pause := describe_pause(of_file):
+                notes[f"{path}: {pause}"] = None
+        notes |= dict.fromkeys(_describe_names(path, names or ()))
         seconds = None if seconds is None or spanned is None else seconds + spanned
-    return RunEvents(np.concatenate(parts), names or (), sources, seconds or None)
+    return RunEvents(np.concatenate(parts), names or (), sources, seconds or None, notes=tuple(notes))
 
 
 def read_events(
@@ -224,9 +238,19 @@ def _refuse_others(names: tuple[str, ...], before: tuple[str, ...] | None, path:
         )
 
 
-def _span(times: FloatArray, path: Path) -> float:
-    refuse_jump(times, str(path))
-    return float(times[-1] - times[0])
+def feature_names(path: Path) -> dict[str, str]:
+    """Give the names that columns of a file have as features, where it is another name."""
+    try:
+        tables = describe_file(path)
+    except FileError:  # it needs options to be read
+        return {}
+    return {one.name: one.feature for table in tables for one in table.columns if one.name != one.feature}
+
+
+def _describe_names(path: Path, names: Sequence[str]) -> list[str]:
+    """Say which columns that are used have another name as features."""
+    changed = [f"{column!r} is {name}" for column, name in feature_names(path).items() if name in names]
+    return [f"columns have these names as features: {format_names(changed)}"] if changed else []
 
 
 def read_counted(
@@ -273,6 +297,14 @@ def read_counted(
         names = found
         place = columns.index(counts)
         parts.append(np.column_stack([np.delete(x, place, axis=1), x[:, place]]))
+        wrong = np.flatnonzero(~is_count(x[:, place]))
+        if len(wrong):
+            raise FileError(
+                f"column {counts!r} counts {x[wrong[0], place]:g} events in row {wrong[0] + 1}",
+                where=str(path),
+                fix="Counts are whole numbers of 0 or more: give a histogram without weights, or another "
+                "column with --counts",
+            )
         n_events = int(np.maximum(np.nan_to_num(x[:, place]), 0.0).sum())
         if not n_events:
             raise FileError(

@@ -32,8 +32,14 @@ __all__ = ["Advice", "Budget", "advise"]
 USUAL_WINDOWS = (50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0)
 """Windows that are looked at if none is wanted."""
 
-MOST_TRIED = 2
-"""Sizes of windows with which faults are tried."""
+TRIED_AT_LEAST = 2
+"""Sizes of windows with which faults are tried in any case."""
+
+MOST_WORK = 27_000
+"""Further sizes are tried up to this sum of reference events: half a minute on one core in all."""
+
+WORK_OF_SIZE = 2500
+"""Work of a size that does not depend on the reference, in the same units."""
 
 SIMULATED_FEATURES = frozenset({"t_1", "t_2", "t_3", "t_4", "theta"})
 """Features by which a run of a drift-tube chamber is recognised."""
@@ -109,6 +115,8 @@ class Advice:
         Where the faults come from, in words.
     constant : tuple of str
         Features that were left out, because they are constant.
+    untried : tuple of float
+        Possible sizes of windows with which no fault was tried, because that would take long.
     """
 
     windows: tuple[WindowAdvice, ...]
@@ -117,6 +125,7 @@ class Advice:
     detections: tuple[DetectionTime, ...]
     faults: str
     constant: tuple[str, ...]
+    untried: tuple[float, ...] = ()
 
 
 def advise(
@@ -160,14 +169,13 @@ def advise(
     windows = tuple(
         advise_window(len(x), size, cut, budget.thresholds.p_threshold) for size in sorted(set(sizes))
     )
-    borne = [one for one in windows if one.light is Light.GREEN] or [
-        one for one in windows if one.light is Light.AMBER
-    ]
+    possible = [one for one in windows if one.light is not Light.RED]
+    borne = [one for one in possible if one.light is Light.GREEN] or possible
     if not borne:
         return Advice(windows, None, (), (), "", tuple(constant))
     rng = np.random.default_rng(seed)
-    run, faults, told = _choose_faults(usable, usable_names, borne[-1], seed)
-    tried = borne if len(borne) <= MOST_TRIED else [borne[(len(borne) - 1) // 2], borne[-1]]
+    run, faults, told = _choose_faults(usable, usable_names, possible[-1], seed)
+    tried = _choose_tried(possible, borne)
     detections: list[DetectionTime] = []
     for place, one in enumerate(tried):
         detections += time_to_detect(
@@ -185,9 +193,22 @@ def advise(
                 place * total + done, len(tried) * total
             ),
         )
-    best = max(tried, key=lambda one: _merit(one, detections))
+    best = max((one for one in tried if one in borne), key=lambda one: _merit(one, detections))
     penalties = advise_penalties(usable, best.n_reference, best.n_expected, rng)
-    return Advice(windows, best, tuple(penalties), tuple(detections), told, tuple(constant))
+    untried = tuple(one.n_expected for one in possible if one not in tried)
+    return Advice(windows, best, tuple(penalties), tuple(detections), told, tuple(constant), untried)
+
+
+def _choose_tried(possible: Sequence[WindowAdvice], borne: Sequence[WindowAdvice]) -> list[WindowAdvice]:
+    """Choose the sizes with which faults are tried: all that are possible, if there is time for them."""
+    leading = [borne[(len(borne) - 1) // 2], borne[-1]]
+    chosen: list[WindowAdvice] = []
+    work = 0
+    for one in (*leading, *borne, *possible):
+        work += WORK_OF_SIZE + one.n_reference if one not in chosen else 0
+        if one not in chosen and (len(chosen) < TRIED_AT_LEAST or work <= MOST_WORK):
+            chosen.append(one)
+    return [one for one in possible if one in chosen]
 
 
 def _merit(window: WindowAdvice, detections: Sequence[DetectionTime]) -> tuple[int, float]:
@@ -197,7 +218,7 @@ def _merit(window: WindowAdvice, detections: Sequence[DetectionTime]) -> tuple[i
 
 
 def _choose_faults(
-    x: FloatArray, names: Sequence[str], best: WindowAdvice, seed: int
+    x: FloatArray, names: Sequence[str], largest: WindowAdvice, seed: int
 ) -> tuple[FloatArray, Faults, str]:
     """Use simulated chambers for a run of a chamber, and otherwise faults made from the run itself."""
     if not set(names) >= SIMULATED_FEATURES:
@@ -205,7 +226,7 @@ def _choose_faults(
     try:
         n_run = min(len(x), LONGEST_SIMULATED)
         run = _simulate(names, n_run, {}, seed)
-        n_fault = max(2000, round(3 * best.n_expected))
+        n_fault = max(2000, round(3 * largest.n_expected))
         samples = {
             name: _simulate(names, n_fault, conditions, seed + 1)
             for name, conditions in SIMULATED_FAULTS.items()

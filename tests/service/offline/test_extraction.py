@@ -17,6 +17,7 @@ from dqm.service.offline import extraction
 from dqm.service.offline.comparison import cut_file
 from dqm.service.offline.extraction import extract
 from dqm.service.offline.feature_files import (
+    feature_names,
     list_inputs,
     read_counted,
     read_events,
@@ -185,3 +186,14 @@ def test_chambers_of_a_source_with_a_clock_are_merged_in_time(
     part, _, _ = read_events([tmp_path / "events.parquet"], ["t_1", "theta"], chamber="1")
     assert names == ("t_1", "theta")
     assert len(whole) == n > len(part) > 50
+
+
+def test_a_reader_is_told_of_names_that_change_and_of_a_long_pause(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    rows = [f"{k + (60 if k > 49 else 0)},{k}.5,{k % 7}" for k in range(100)]
+    path.write_text("time,drift time [ns],q\n" + "\n".join(rows) + "\n")
+    assert feature_names(path) == {"drift time [ns]": "drift_time_ns"}
+    pause, names = read_run([path], None).notes
+    assert pause.startswith(f"{path}: no event for 61 s after event 50 of 100")
+    assert names == "columns have these names as features: 'drift time [ns]' is drift_time_ns"
+    assert len(read_run([path], ["q"]).notes) == 1, "the other column is not used"
