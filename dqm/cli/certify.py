@@ -202,12 +202,18 @@ def export(
     daemon: Daemon,
     run: Run,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to this file.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to this .json.")
     ] = None,
     user: User = None,
     password_file: PasswordFile = None,
 ) -> None:
     """Print the sign-off of a run as JSON, as a run registry gets it."""
+    if output is not None and output.suffix != ".json":
+        raise ConfigError(
+            f"the sign-off is JSON, and the ending is {output.suffix!r}",
+            where=str(output),
+            fix="Choose a name with the ending .json",
+        )
     record = ask(daemon, "GET", f"certification/{run}/record", Login(user, password_file))
     text = json.dumps(record, indent=1)
     if output is None:

@@ -134,6 +134,17 @@ def test_what_cannot_be_done_is_told(dqm: Dqm, url: str, command: tuple[object, 
     assert "nobody has signed it" in dqm("certify", "export", url, "--run", 7).err
 
 
+def test_a_sign_off_does_not_take_the_place_of_another_kind_of_file(
+    dqm: Dqm, url: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "daemon.toml"
+    config.write_text("[daemon]")
+    told = dqm("certify", "export", url, "--run", 7, "-o", config)
+    assert told.code == 2
+    assert "the sign-off is JSON, and the ending is '.toml'. Choose a name with the ending .json" in told.err
+    assert config.read_text() == "[daemon]"
+
+
 def keep(config: Path, run: int, shift: float, n: int = 12, directory: str = WINDOWS) -> None:
     """Let windows of a run be judged Bad and kept."""
     daemon = load_daemon(config).daemon

@@ -36,6 +36,7 @@ __all__ = [
     "counts_of",
     "gives_runs",
     "open_source",
+    "paths_of",
 ]
 
 GROUP = "dqm.collectors"
@@ -63,6 +64,20 @@ class CountingSource(Protocol):
 def counts_of(source: EventSource) -> dict[str, int]:
     """Return what a source has read and left out; empty if it does not count."""
     return dict(source.counts()) if isinstance(source, CountingSource) else {}
+
+
+def paths_of(source: EventSource) -> list[Path]:
+    """Return the files, directories and patterns that the options of a source name."""
+    options = getattr(source, "options", None)
+    return list(_paths_in(options.model_dump())) if isinstance(options, BaseModel) else []
+
+
+def _paths_in(value: object) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _paths_in(one)
 
 
 def gives_runs(source: EventSource) -> bool:
