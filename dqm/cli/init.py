@@ -95,9 +95,8 @@ def init(
     refuse_taken(place_of_all)
     name = _check_name(name or place_of_all.name)
     detector = _ask_for_detector(collector, inputs or [], option or [], run or [])
-    for path in detector.input_paths:
-        if not Path(path).exists():
-            say(f"note: {path} is not there yet", err=True)
+    for path in detector.missing_inputs:
+        say(f"note: {path} is not there yet", err=True)
     with removing_if_empty(place_of_all.parent), Workplace(directory, detector.key_of_run) as place:
         if place.goes_on:
             say(f"{directory}: continues where it was interrupted")

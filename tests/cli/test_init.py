@@ -197,6 +197,7 @@ def test_all_that_is_missing_is_told_at_once(dqm: Dqm, run: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
+        (("--input", "no.csv"), "--input: there is no "),
         (("--run", "no.csv"), "--run no.csv: no such file"),
         (("--run", "few.csv"), "too few"),
         (("--run", "text.csv"), "text.csv"),
@@ -233,6 +234,7 @@ def test_a_raw_run_is_read_by_its_collector(dqm: Dqm, tmp_path: Path) -> None:
 
     options = SimulateCollector.Options.model_validate({"chambers": [0], "seconds": 60, "seed": 1})
     write_tdc(RawHits.concatenate(list(SimulateCollector(options).raw_hits())), tmp_path / "raw.csv")
+    os.mkfifo(tmp_path / "pipe")
     told = dqm(
         "init", "west", "--collector", "tdc", "--input", "pipe", "--set", 'convention="2021"',
         "--run", "raw.csv", "--features", "t_1,t_2,theta", "--window", 60, "--toys", 100, "--processes", 1,
