@@ -132,6 +132,7 @@ def test_what_cannot_be_done_is_told(dqm: Dqm, url: str, command: tuple[object, 
     assert result.err.startswith("error: ")
     assert told in result.err
     assert "nobody has signed it" in dqm("certify", "export", url, "--run", 7).err
+    assert "run 99 has no windows" in dqm("certify", "export", url, "--run", 99).err
 
 
 def test_a_sign_off_does_not_take_the_place_of_another_kind_of_file(
