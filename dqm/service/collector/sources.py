@@ -35,6 +35,7 @@ __all__ = [
     "ResumableSource",
     "checked_batches",
     "counts_of",
+    "describe_selection",
     "gives_runs",
     "missing_inputs",
     "open_source",
@@ -127,6 +128,11 @@ def _paths_in(value: object) -> Iterator[Path]:
     elif isinstance(value, Mapping | list | tuple):
         for one in value.values() if isinstance(value, Mapping) else value:
             yield from _paths_in(one)
+
+
+def describe_selection(select: object) -> str:
+    """Say at the end of a message that rows were left out on purpose; empty if none were."""
+    return f" with select = {select!r}" if select else ""
 
 
 def gives_runs(source: EventSource) -> bool:

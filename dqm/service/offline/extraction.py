@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from dqm.config import refuse_input, replacing
 from dqm.errors import ConfigError, FileError, InputError, NoEventsError
 from dqm.events import EventBatch
-from dqm.service.collector.sources import EventSource, checked_batches, paths_of
+from dqm.service.collector.sources import EventSource, checked_batches, describe_selection, paths_of
 
 __all__ = ["extract"]
 
@@ -79,7 +79,8 @@ def extract(
             first = next(tables, None)
             if first is None:
                 of = "" if chamber is None else f" of chamber {chamber}"
-                raise NoEventsError(f"the source has no events{of}", where=where)
+                selected = describe_selection(getattr(getattr(source, "options", None), "select", None))
+                raise NoEventsError(f"the source has no events{of}{selected}", where=where)
             with pq.ParquetWriter(scratch, first.schema) as writer:
                 for table in chain([first], tables):
                     writer.write_table(table)

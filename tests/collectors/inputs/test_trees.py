@@ -97,6 +97,11 @@ def test_fixed_arrays_are_lists_and_texts_are_named(tmp_path: Path) -> None:
         file.mktree("s", {"name": awkward.Array(["a", "b"]), "v": np.arange(2.0)})
     columns = {f"t_{k}": {"column": "drift", "take": k} for k in range(4)}
     assert read(path, tree="e", columns=columns)[1] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    for keep_nan in (False, True):
+        with pytest.raises(
+            FileError, match="column 'drift': no row has an element 4: lists have at most 4 elements, counted"
+        ):
+            read(path, tree="e", columns={"t": {"column": "drift", "take": 4}}, keep_nan=keep_nan)
     with pytest.raises(FileError, match=r"column 'name': holds .*, not numbers"):
         read(path, tree="s")
     assert read(path, tree="s", features=("v",))[1] == [[0], [1]]

@@ -138,6 +138,18 @@ def test_a_source_without_events_is_an_error(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_selection_that_leaves_out_all_rows_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n")
+    source = open_source("replay", {"inputs": [path], "select": "a > 5"})
+    with pytest.raises(NoEventsError, match="the source has no events with select = 'a > 5'"):
+        extract(source, tmp_path / "x.parquet")
+    with pytest.raises(FileError, match=r"a\.csv: no events with select = 'a > 5'"):
+        read_run([path], None, reading={"select": "a > 5"})
+    with pytest.raises(FileError, match=r"a\.csv: no rows with select = 'a > 5'"):
+        read_counted([path], None, "b", reading={"select": "a > 5"})
+
+
 def test_files_of_different_features_are_not_extracted_together(tmp_path: Path) -> None:
     write_csv(tmp_path / "one.csv", healthy_events(10, 1))
     (tmp_path / "two.csv").write_text("a,c\n1,2\n")
