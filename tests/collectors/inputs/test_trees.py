@@ -90,6 +90,12 @@ def test_lists_of_different_lengths_are_refused(tmp_path: Path) -> None:
         read(path, rows="element", features=("x", "y"))
 
 
+def test_an_empty_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.root").touch()
+    with pytest.raises(FileError, match=r"a\.root: the file is empty"):
+        read(tmp_path / "a.root")
+
+
 def test_fixed_arrays_are_lists_and_texts_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.root"
     with uproot.recreate(path) as file:
@@ -177,7 +183,9 @@ def test_a_file_that_is_being_written_is_refused_offline(tmp_path: Path) -> None
     whole = write_events(tmp_path / "whole.root", 20_000).read_bytes()
     for size in (0, 50, 300, len(whole) // 2, len(whole) - 1000):
         (tmp_path / "part.root").write_bytes(whole[:size])
-        with pytest.raises(FileError, match=r"part\.root: (not a readable ROOT file|the file has no tree)"):
+        with pytest.raises(
+            FileError, match=r"part\.root: (not a readable ROOT file|the file has no tree|the file is empty)"
+        ):
             read(tmp_path / "part.root")
 
 
