@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dqm.config import CollectorConfig, DaemonConfig, find_problems
 from dqm.service.doctor import NAMES
 from dqm.service.installation.toml_text import write_keys
+from dqm.stream.arrow import write_columns
+from dqm.stream.run_message import decode_run
+from dqm.stream.wire import decode
 
 from .test_commands import PAGES
 from .walk import ROOT
@@ -57,6 +62,20 @@ def test_a_key_that_does_not_exist_is_noticed(tmp_path: Path) -> None:
 def test_everything_that_the_doctor_looks_at_is_listed() -> None:
     text = (ROOT / "docs" / "first-run.md").read_text()
     assert re.findall(r"^\| `(\w+)` \| ", text.partition("## What is wrong")[2], re.MULTILINE) == list(NAMES)
+
+
+JSON = re.compile(r"^```json\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def test_headers_in_the_description_of_the_wire_are_taken_by_its_reader() -> None:
+    window, run = (text.encode() for text in JSON.findall((ROOT / "docs" / "wire-format.md").read_text()))
+    told = json.loads(window)
+    names = tuple(told["features"])
+    decoded = decode([window, write_columns(names, np.ones((told["n_events"], len(names))))])
+    assert (decoded.stream, decoded.run, decoded.seq, decoded.names) == ("chamber-1", 591, 17, names)
+    assert decoded.conditions == told["conditions"]
+    notice = decode_run([run])
+    assert (notice.run, notice.run_type, notice.why) == (591, "cosmics", "operator")
 
 
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
