@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,6 +14,7 @@ import httpx
 import pytest
 
 from dqm.reference import open_bundle
+from tests.examples import copy_examples
 from tests.service.small import N_WINDOW, beam_bundle
 from tests.waiting import get, wait_until
 
@@ -190,13 +189,10 @@ def test_history_reads_a_store_by_its_path(dqm: Dqm, with_verdicts: Path, tmp_pa
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.toml")))
 def test_examples_pass_the_check(dqm: Dqm, bundle: Path, tmp_path: Path, name: str) -> None:
-    shutil.copytree(CONFIGS, tmp_path / "configs")
+    copy_examples(tmp_path)
     (tmp_path / "references").mkdir()
     for chamber in ("chamber-0", "chamber-1"):
         (tmp_path / "references" / chamber).symlink_to(bundle)
-    (tmp_path / "data").mkdir()
-    for file in re.findall(r"\.\./(data/[\w.]+)", Path("configs", name).read_text()):
-        (tmp_path / file).touch()
     told = dqm("check", Path("configs", name))
     first, *judged = told.out.splitlines()
     assert (told.code, first) == (0, f"configs/{name}: no mistakes found")
