@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from dqm.cli.main import COMMANDS
+from tests.examples import copy_examples
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -156,7 +157,7 @@ def test_the_import_contract_knows_all_packages_of_the_monitor() -> None:
 
 def test_a_collector_host_collects_extracts_and_makes_keys(tmp_path: Path) -> None:
     told = on_collector_host(
-        *(("check", str(path)) for path in (ROOT / "configs").glob("collector-*.toml")),
+        *(("check", str(path)) for path in copy_examples(tmp_path).glob("collector-*.toml")),
         ("keys", "new", "hall-1", "--stream", "chamber-*"),
         ("extract", "simulate", "-o", "events.parquet", "--set", "chambers=[0]", "--set", "seconds=2.0"),
         ("collect", "missing.toml"),

@@ -254,6 +254,10 @@ def no_numbers(path: Path, name: str, error: Exception) -> FileError:
 def _opened(path: Path) -> Iterator[Any]:
     import uproot
 
+    if path.is_file() and not path.stat().st_size:
+        raise FileError(
+            "the file is empty", where=str(path), fix="If it is still being written, wait for its end"
+        )
     try:
         with uproot.open(path) as file:
             _check_end(file.file, path)

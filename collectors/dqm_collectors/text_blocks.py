@@ -40,11 +40,21 @@ LONGEST_LINE = 1 << 16
 _COLUMN = re.compile(r"^In CSV column #(\d+): (?:Row #(\d+): )?")
 _ROW = re.compile(r"(?<=\bRow #)\d+")
 _TEXT = "conversion error to double"
+_MORE_COLUMNS = re.compile(r"Expected (\d+) columns, got (?!0|1\b)\d+: [^;]*\d,\d")
+_GROUPED = re.compile(rf"{_TEXT}: invalid value '[+-]?\d{{1,3}}(\.\d{{3}})*\.\d{{3}},\d*'")
+_AS_IN = """as in --read 'decimal=","' (--set of extract and init)"""
 _COMMA = re.compile(rf"{_TEXT}: invalid value '[+-]?[\d.,]*\d,\d[\d.,]*'")
 
 
 @contextmanager
-def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> Iterator[None]:
+def translate_errors(
+    path: Path,
+    names: Sequence[str] = (),
+    n_rows: int = 0,
+    *,
+    line_of: Callable[[int], int] = lambda row: row,
+    decimal: str = ".",
+) -> Iterator[None]:
     """Translate errors of pyarrow and the system about a file into a `FileError`.
 
     Parameters
@@ -55,6 +65,10 @@ def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> 
         Its columns in order, because pyarrow reports the number of a column.
     n_rows : int
         Rows before those that are read now, because pyarrow reports the number of a row among these.
+    line_of : callable
+        Gives the line of a row, which is counted with the header as the first.
+    decimal : str
+        Decimal mark of numbers.
     """
     try:
         yield
@@ -64,12 +78,24 @@ def translate_errors(path: Path, names: Sequence[str] = (), n_rows: int = 0) -> 
         if (found := _COLUMN.match(message)) is not None:
             number = int(found[1])
             column = repr(names[number]) if number < len(names) else str(number + 1)
-            where += f", row {int(found[2]) + n_rows}, column {column}" if found[2] else f", column {column}"
+            where += (
+                f", row {line_of(int(found[2]) + n_rows)}, column {column}"
+                if found[2]
+                else f", column {column}"
+            )
             message = message[found.end() :]
-        message = _ROW.sub(lambda row: str(int(row[0]) + n_rows), message, count=1)
+        message = _ROW.sub(lambda row: str(line_of(int(row[0]) + n_rows)), message, count=1)
         fix = None
-        if _COMMA.search(message):
-            fix = """Numbers with commas: set decimal = ",", or thousands = ",", as in --read 'decimal=","'"""
+        if _GROUPED.search(message):
+            marks = 'thousands = "."' if decimal == "," else 'decimal = "," and thousands = "."'
+            fix = f"Numbers with points between groups of digits: set {marks}, {_AS_IN}"
+        elif _COMMA.search(message):
+            fix = f'Numbers with commas: set decimal = ",", or thousands = ",", {_AS_IN}'
+        elif _MORE_COLUMNS.search(message):
+            fix = (
+                "Correct the row. Numbers with decimal commas need another separator: save the file with ; "
+                'between the values, and set decimal = ","'
+            )
         elif isinstance(error, FileNotFoundError):
             fix = "Correct the path"
         elif _TEXT in message:
@@ -137,6 +163,7 @@ def parse_csv(
     separator: str = ",",
     decimal: str = ".",
     n_before: int = 0,
+    line_of: Callable[[int], int] = lambda row: row,
 ) -> Iterator[pa.RecordBatch]:
     """Read some columns of the rows after the header of a CSV file, block by block.
 
@@ -163,6 +190,8 @@ def parse_csv(
         Character between the values, and decimal mark.
     n_before : int
         Rows of the file that were read before these, for messages.
+    line_of : callable
+        As of `translate_errors`.
 
     Yields
     ------
@@ -181,7 +210,7 @@ def parse_csv(
     for lines in _blocks(file, block_bytes, path):
         text = header + (tidy(lines) if tidy else lines)
         read = csv.ReadOptions(use_threads=False, block_size=len(text) + 1)
-        with translate_errors(path, names, n_rows):
+        with translate_errors(path, names, n_rows, line_of=line_of, decimal=decimal):
             table = csv.read_csv(
                 pa.BufferReader(_copy(text)), read_options=read, parse_options=parse, convert_options=convert
             )

@@ -33,6 +33,9 @@ from dqm.events.finite import format_clock
 __all__ = ["RefusedWindows", "StreamHistory", "UnjudgedWindows"]
 
 _MOST_REASONS = 16
+_ROUNDING = 1e-9
+"""What a sum that is kept at its limit may be below it."""
+
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 
 
@@ -387,15 +390,25 @@ class StreamHistory:
         alone = "none" if self.beyond == 0 else f"{self.beyond}"
         beyond = f"{alone} of them alone beyond p = {thresholds.p_threshold:.2g}"
         if thresholds.least_evidence:
+            log_wealth = self.run_evidence.log_wealth
+            limit = _of_limit(log_wealth, thresholds.drift_limit, f"{thresholds.least_evidence:.3g}", end=1)
             return (
                 f"windows have deteriorated in run {self.run_evidence.run}, {beyond}: evidence "
-                f"{math.exp(self.run_evidence.log_wealth):.3g} to 1, limit {thresholds.least_evidence:.3g}"
+                f"{math.exp(log_wealth):.3g} to 1, {limit}"
             )
         since = f", {found}" if (found := self.drift.describe_since()) else ""
+        limit = _of_limit(self.drift.sum, thresholds.drift_limit, f"{thresholds.drift_limit:.1f}", end=0)
         return (
             f"windows have deteriorated over the last {self.drift.windows}{since}, {beyond}: "
-            f"summed significance {self.drift.sum:.1f}, limit {thresholds.drift_limit:.1f}"
+            f"summed significance {self.drift.sum:.1f}, {limit}"
         )
+
+
+def _of_limit(now: float, limit: float | None, written: str, *, end: int) -> str:
+    """Say the limit of a statistic that has reached it, and when the alarm ends if it is lower by now."""
+    if limit is None or now >= limit - _ROUNDING:
+        return f"limit {written}"
+    return f"less than the limit {written} that it has reached; the alarm ends at {end}"
 
 
 def _is_other_run(run_type: str, stream: StreamRules) -> bool:

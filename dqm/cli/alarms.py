@@ -12,7 +12,7 @@ from rich.table import Table
 from dqm.alarm import RAISED, Cause, ChannelChoice, parse_numbers
 from dqm.cli.daemon_client import AsJson, Daemon, Login, PasswordFile, User, act, ask
 from dqm.cli.output import say
-from dqm.cli.settings import LONGEST_HOURS, Hours
+from dqm.cli.settings import LONGEST_HOURS, Hours, require_comment
 from dqm.cli.tables import cell, print_table
 from dqm.errors import format_count
 from dqm.events.finite import utc_time
@@ -26,7 +26,9 @@ _MOST_NAMES = 8
 
 Stream = Annotated[str, typer.Argument(help="Stream of the alarm.")]
 CauseName = Annotated[Cause, typer.Argument(help="What the alarm is raised for.")]
-Comment = Annotated[str, typer.Option("--comment", "-c", help="Why, and what is being done.")]
+Comment = Annotated[
+    str, typer.Option("--comment", "-c", callback=require_comment, help="Why, and what is being done.")
+]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why.")]
 ChannelNumbers = Annotated[
     str,

@@ -12,7 +12,7 @@ import typer
 
 from dqm.cli.daemon_client import AsJson, Daemon, Login, PasswordFile, User, act, ask
 from dqm.cli.output import say, say_json, writing_file
-from dqm.cli.settings import TIMES
+from dqm.cli.settings import TIMES, conflict, require_comment
 from dqm.errors import LARGEST_INTEGER, ConfigError, InputError, format_count
 from dqm.events import Quality
 from dqm.events.finite import utc_time
@@ -44,10 +44,16 @@ Windows = Annotated[
 ]
 Begin = Annotated[
     datetime | None,
-    typer.Option("--from", help="Only from this time on, UTC, as in 2026-11-28T18:00.", formats=TIMES),
+    typer.Option(
+        "--from", help="Only from this time on, UTC, as in 2026-11-28T18:00; needs --until.", formats=TIMES
+    ),
 ]
 End = Annotated[datetime | None, typer.Option("--until", help="Until this time.", formats=TIMES)]
-Comment = Annotated[str, typer.Option("--comment", "-c", help="Why, and how you know.")]
+
+
+Comment = Annotated[
+    str, typer.Option("--comment", "-c", callback=require_comment, help="Why, and how you know.")
+]
 Known = Annotated[
     int,
     typer.Option(
@@ -202,12 +208,18 @@ def export(
     daemon: Daemon,
     run: Run,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to this file.")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to this .json.")
     ] = None,
     user: User = None,
     password_file: PasswordFile = None,
 ) -> None:
     """Print the sign-off of a run as JSON, as a run registry gets it."""
+    if output is not None and output.suffix != ".json":
+        raise ConfigError(
+            f"the sign-off is JSON, and the ending is {output.suffix!r}",
+            where=str(output),
+            fix="Choose a name with the ending .json",
+        )
     record = ask(daemon, "GET", f"certification/{run}/record", Login(user, password_file))
     text = json.dumps(record, indent=1)
     if output is None:
@@ -222,6 +234,11 @@ def export(
 def _scope(stream: str, windows: str, begin: datetime | None, end: datetime | None) -> dict[str, Any]:
     """Give what the API wants to know of a stretch; raises `ConfigError` if it is not a range."""
     scope: dict[str, Any] = {"stream": stream}
+    if windows and (begin or end):
+        raise conflict("--windows", "--from or --until")
+    if (begin is None) != (end is None):
+        given, missing = ("--from", "--until") if end is None else ("--until", "--from")
+        raise ConfigError("a stretch of time has two ends", where=given, fix=f"Add {missing} TIME")
     if windows:
         from dqm.alarm import parse_windows
 
@@ -229,6 +246,8 @@ def _scope(stream: str, windows: str, begin: datetime | None, end: datetime | No
             scope["first"], scope["last"] = parse_windows(windows)
         except InputError as error:
             raise ConfigError(error.what, where="--windows", fix=error.fix) from error
+    if windows and not stream:
+        raise ConfigError("windows are numbered within a stream", where="--windows", fix="Add --stream NAME")
     for name, moment in (("start", begin), ("end", end)):
         if moment is not None:
             scope[name] = moment.replace(tzinfo=UTC).timestamp()

@@ -10,7 +10,12 @@ import typer
 from dqm.cli.output import say
 from dqm.cli.settings import Overrides, conflict, parse_overrides
 from dqm.errors import ConfigError
-from dqm.service.configuration_check import describe_judged, find_all_problems, is_of_daemon
+from dqm.service.configuration_check import (
+    describe_awaited,
+    describe_judged,
+    find_all_problems,
+    is_of_daemon,
+)
 
 __all__ = ["check"]
 
@@ -55,6 +60,9 @@ def check(
         log_to_stderr()
         for line in describe_judged(config, overrides):
             say(line)
+    else:
+        for line in describe_awaited(config, overrides):
+            say(f"note: {line}", err=True)
 
 
 def _check_plugin(name: str, settings: dict[str, object], seconds: float) -> None:

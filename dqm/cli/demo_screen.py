@@ -19,7 +19,14 @@ from dqm.alarm import Alarm, Cause, describe_p
 from dqm.cli.progress import progress_bar
 from dqm.cli.tables import open_console
 from dqm.cli.verdicts import quality_mark, quality_text, write_events
-from dqm.demo.demonstration import USER, Demonstration, make_directory
+from dqm.demo.demonstration import (
+    USER,
+    Demonstration,
+    claim_directory,
+    make_directory,
+    mark_directory,
+    refuse_foreign,
+)
 from dqm.demo.scenario import Injection, Scenario
 from dqm.demo.simulated import (
     SECONDS,
@@ -100,6 +107,7 @@ def show_own_run(
         console.print(run.remark)
     with progress_bar("reference: healthy toys", None) as progress:
         bundle = prepare_own_reference(run, cache, progress)
+    claim_directory(state)  # it writes there
     scenario = own_scenario(run, bundle, state, SECONDS if duration is None else duration)
     return run_scenario(scenario, state, endless=duration is None)
 
@@ -110,7 +118,12 @@ def prepare_directories(directory: Path | None) -> tuple[Path, Path]:
     Parameters
     ----------
     directory : Path or None
-        The first of them; None: the user's state directory.
+        The first of them; None: the user's state directory, which has a part for demonstrations alone.
+
+    Raises
+    ------
+    ConfigError
+        If one cannot be made, or the given one has files that no demonstration made.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):  # as Ctrl-C: no process of it may be left behind
         signal.signal(number, signal.default_int_handler)
@@ -118,6 +131,10 @@ def prepare_directories(directory: Path | None) -> tuple[Path, Path]:
     cache = _user_directory("XDG_CACHE_HOME", "~/.cache")
     for each in (state, cache):
         make_directory(each)
+    if directory is None:
+        mark_directory(state)
+    else:
+        refuse_foreign(state)  # before the references, which take minutes
     return state.absolute(), cache
 
 

@@ -6,8 +6,9 @@ import re
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -17,13 +18,17 @@ from dqm.cli.parallel import ProcessesOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import Features, parse_settings, split_names
 from dqm.config import NAME_PATTERN, installed_plugins, parse_value, removing_if_empty
-from dqm.errors import ConfigError, format_count
+from dqm.errors import ConfigError, DqmError, format_count
 from dqm.events import WindowCut
 
 if TYPE_CHECKING:
     from dqm.service.installation import Detector, GoodRun, Layout, Windows, Workplace
 
 __all__ = ["init"]
+
+Answer = TypeVar("Answer")
+
+SMALLEST_WINDOW = 10
 
 MOST_OF_NAME = 24
 """Characters of a name: those of chambers follow in the names of streams."""
@@ -58,7 +63,7 @@ def init(
     window: Annotated[
         float | None,
         typer.Option(
-            min=10,
+            min=SMALLEST_WINDOW,
             max=LARGEST_WINDOW,
             help="Events in a window; default: the largest that the run allows.",
         ),
@@ -87,27 +92,26 @@ def init(
     On a terminal it asks for what no option says. After an interruption the same command continues where it
     was.
     """
-    from dqm.service.installation import Layout, Workplace, read_good_run
+    from dqm.service.installation import Layout, Workplace, check_addresses, read_good_run
     from dqm.service.installation.workplace import find_place, refuse_taken
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: workers end with it
     place_of_all = find_place(directory)
     refuse_taken(place_of_all)
     name = _check_name(name or place_of_all.name)
+    check_addresses(listen, http)
     detector = _ask_for_detector(collector, inputs or [], option or [], run or [])
-    for path in detector.input_paths:
-        if not Path(path).exists():
-            say(f"note: {path} is not there yet", err=True)
+    for path in detector.missing_inputs:
+        say(f"note: {path} is not there yet", err=True)
     with removing_if_empty(place_of_all.parent), Workplace(directory, detector.key_of_run) as place:
         if place.goes_on:
             say(f"{directory}: continues where it was interrupted")
         with progress_bar("good run: events", None) as progress:
             found = read_good_run(detector, place.folder, split_names(features), progress)
         say(_describe(found))
-        wanted = split_names(_ask(features, "Features, separated by commas", ",".join(found.features)))
-        if wanted is not None and wanted != found.features:
-            found = read_good_run(detector, place.folder, wanted)
-        if wanted is not None:
+        if features is None and _is_asked():
+            found = _ask_for_features(found, lambda names: read_good_run(detector, place.folder, names))
+        if features is not None or _is_asked():
             detector = detector.sending(found.features)
         windows = _choose_windows(found, window, cut)
         layout = Layout(
@@ -137,69 +141,127 @@ def _ask_for_detector(
     collector: str | None, inputs: list[Path], option: list[str], run: list[Path]
 ) -> Detector:
     """Take options; ask for the rest on a terminal, and raise `ConfigError` with all of it elsewhere."""
-    from dqm.service.installation import Detector, required_options
+    from dqm.service.installation import Detector, required_options, try_good_run
 
     installed = ", ".join(installed_plugins("dqm.collectors"))
     missing = ["--collector"] if collector is None and not _is_asked() else []
-    if not missing:
-        collector = _ask(collector, f"What reads the detector ({installed})", "replay")
+    if collector is None and not missing:
+        collector = _ask_until(f"What reads the detector ({installed})", _check_collector, default="replay")
     options: dict[str, object] = {"inputs": list(inputs)} if inputs else {}
     options |= parse_settings(option)
-    for key, meaning in required_options(collector).items() if collector else ():
-        if key in options:
-            continue
-        shown = "--input" if key == "inputs" else f"--set {key}=..."
-        if _is_asked():
-            options[key] = _ask_for_option(key, meaning)
-        else:
-            missing.append(f"{shown} ({meaning})")
-    if not run:
-        missing += [] if _is_asked() else ["--run"]
-        text = typer.prompt("Files of a good run, for the reference") if _is_asked() else ""
-        run = [Path(part).expanduser() for part in shlex.split(text)]
+    needed = required_options(collector) if collector else {}
+    unknown = {key: meaning for key, meaning in needed.items() if key not in options}
+    if not _is_asked():
+        shown = {key: "--input" if key == "inputs" else f"--set {key}=..." for key in unknown}
+        missing += [f"{shown[key]} ({meaning})" for key, meaning in unknown.items()]
+        missing += [] if run else ["--run"]
     if missing or collector is None:
         raise ConfigError(
             f"{', '.join(missing)} must be given",
             fix="Give them; on a terminal 'dqm init' asks for them",
         )
-    return Detector(collector, options, tuple(run))
+    if unknown:
+        options = _ask_for_options(collector, options, unknown)
+    if run:
+        return Detector(collector, options, tuple(run))
+
+    def open_run(answer: str) -> Detector:
+        detector = Detector(collector, options, tuple(Path(part).expanduser() for part in _split(answer)))
+        try_good_run(detector)
+        return detector
+
+    return _ask_until("Files of a good run, for the reference", open_run)
 
 
-def _ask_for_option(key: str, meaning: str) -> object:
-    text = typer.prompt(f"{key}: {meaning}")
-    return (
-        [str(Path(part).expanduser()) for part in shlex.split(text)] if key == "inputs" else parse_value(text)
-    )
+def _check_collector(answer: str) -> str:
+    from dqm.service.installation import required_options
+
+    required_options(answer)
+    return answer
+
+
+def _ask_for_options(
+    collector: str, options: Mapping[str, object], unknown: Mapping[str, str]
+) -> dict[str, object]:
+    """Ask for options until the collector takes all of them; the answers before are proposed again."""
+    from dqm.service.collector.sources import open_source, refuse_missing_inputs
+
+    texts: dict[str, str] = {}
+    while True:
+        for key, meaning in unknown.items():
+            texts[key] = str(typer.prompt(f"{key}: {meaning}", default=texts.get(key)))
+        try:
+            asked = {key: _read_option(key, text) for key, text in texts.items()}
+            refuse_missing_inputs(open_source(collector, {**options, **asked}), "inputs")
+        except DqmError as error:
+            _say_wrong(error)
+        else:
+            return {**options, **asked}
+
+
+def _read_option(key: str, text: str) -> object:
+    return [str(Path(part).expanduser()) for part in _split(text)] if key == "inputs" else parse_value(text)
+
+
+def _split(text: str) -> list[str]:
+    """Split what a shell would split."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{text!r} has a quotation mark without a second one", fix="Add it, or leave it out"
+        ) from error
+
+
+def _ask_until(question: str, read: Callable[[str], Answer], default: str | None = None) -> Answer:
+    """Ask until an answer can be used, and give what it means."""
+    while True:
+        answer = str(typer.prompt(question, default=default))
+        try:
+            return read(answer)
+        except DqmError as error:
+            _say_wrong(error)
+
+
+def _say_wrong(error: DqmError) -> None:
+    say(f"error: {error}", err=True)
 
 
 def _is_asked() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-def _ask(given: str | None, question: str, default: str) -> str | None:
-    """Give what an option says; ask for it on a terminal; give None elsewhere."""
-    if given is not None or not _is_asked():
-        return given
-    return str(typer.prompt(question, default=default))
+def _ask_for_features(found: GoodRun, read: Callable[[tuple[str, ...] | None], GoodRun]) -> GoodRun:
+    usual = ",".join(found.features)
+    return _ask_until(
+        "Features, separated by commas",
+        lambda answer: found if answer == usual else read(split_names(answer)),
+        default=usual,
+    )
 
 
 def _choose_windows(found: GoodRun, window: float | None, cut: WindowCut) -> Windows:
-    from dqm.service.installation import Windows, choose_window
+    from dqm.service.installation import Windows, check_window, choose_window
     from dqm.service.offline.run_advice import Budget
 
-    if window is None:
-        threshold = Budget.of(len(found.chambers), 1.0, USUAL_PER_HOUR).thresholds.p_threshold
-        window = choose_window(found.fewest_events, cut, threshold)
-        asked = _ask(None, "Events in a window", f"{window:g}")
-        try:
-            window = window if asked is None else float(asked)
-        except ValueError:
+    if window is not None:
+        return Windows.of(found.chambers, cut, window)
+    threshold = Budget.of(len(found.chambers), 1.0, USUAL_PER_HOUR).thresholds.p_threshold
+    chosen = Windows.of(found.chambers, cut, choose_window(found.fewest_events, cut, threshold))
+    if not _is_asked():
+        return chosen
+
+    def read(answer: str) -> Windows:
+        n_events = parse_value(answer)
+        if not isinstance(n_events, int | float) or not SMALLEST_WINDOW <= n_events <= LARGEST_WINDOW:
             raise ConfigError(
-                f"{asked!r} is not a number",
-                where="events in a window",
-                fix="Give a number, or nothing for the default",
-            ) from None
-    return Windows.of(found.chambers, cut, window)
+                f"{answer!r} is no number of events",
+                fix=f"Give a number of at least {SMALLEST_WINDOW}, or nothing for the default",
+            )
+        check_window(found.fewest_events, n_events, cut, threshold)
+        return Windows.of(found.chambers, cut, n_events)
+
+    return _ask_until("Events in a window", read, default=f"{chosen.n_events:g}")
 
 
 def _make(

@@ -65,6 +65,16 @@ COMMANDS = {
 """First paragraph of the help of each command, for the list of all."""
 
 
+ELSEWHERE = {
+    "export": (
+        "Maps of a window as ROOT histograms: 'dqm plot CONFIG --stream S --run R --window N -o maps.root'; "
+        "verdicts as a table: 'dqm history CONFIG -o verdicts.csv'; the sign-off of a run: 'dqm certify "
+        "export'; features of a source: 'dqm extract'"
+    )
+}
+"""Where to find what people look for under another name."""
+
+
 def load_command(name: str) -> Any:
     """Import a command and make it what Typer runs.
 
@@ -179,6 +189,8 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the arguments name, as Typer does, and load it."""
+        if args and args[0] in ELSEWHERE:
+            ctx.fail(f"No such command '{args[0]}'. {ELSEWHERE[args[0]]}")
         name, summary, rest = super().resolve_command(ctx, args)
         return name, summary if name is None else load_command(name), rest
 

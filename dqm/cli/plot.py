@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from dqm.cli.drawn_references import read_references
 from dqm.cli.output import say, writing_file
-from dqm.cli.reports import RunNumber, Where, last_run, open_store, select_flags
+from dqm.cli.reports import RunNumber, Where, last_run, open_store, require_stream, select_flags
 from dqm.errors import LARGEST_INTEGER, ConfigError, FileError, InputError, format_count
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["plot"]
 
 ROOT_SUFFIX = ".root"
+
+WINDOW_PATH = re.compile(r"(?:.*/windows/)?([^/]+)/(\d+)/(\d+)")
+"""How the page names a window."""
 
 MOST_WINDOWS = 10_000
 """Most windows of a stream in one figure; of a longer run the last ones are drawn."""
@@ -54,8 +58,15 @@ def plot(
         )  # fmt: skip
     if output.suffix.lower() != ROOT_SUFFIX:
         check_figure(output, () if window is None else (ROOT_SUFFIX,))
+    if (path := WINDOW_PATH.fullmatch(str(store))) and not store.exists():
+        raise ConfigError(
+            "is a window, and no store", where=str(store),
+            fix="Write 'dqm plot CONFIG --stream {} --run {} --window {}'".format(*path.groups()),
+        )  # fmt: skip
     opened, streams = open_store(store)
     with opened:
+        if stream is not None:
+            require_stream(opened, stream)
         number = last_run(opened, stream) if run is None else run
         if stream is None:
             flags = select_flags(opened, streams, number, where=str(store), by_judgement=True)

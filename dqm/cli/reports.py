@@ -16,6 +16,7 @@ import typer
 
 from dqm.cli.output import say, say_json, writing, writing_file
 from dqm.cli.settings import conflict
+from dqm.config import refuse_input
 from dqm.errors import LARGEST_INTEGER, ConfigError, InputError, escape_text, format_names
 from dqm.events.finite import utc_time
 
@@ -75,6 +76,8 @@ def report(
             where=str(output),
             fix=f"Choose one of {', '.join(SUFFIXES[1:])}",
         )
+    if output is not None:
+        refuse_input(output, [subject])
     from dqm.export.report import report_bundle, report_run
     from dqm.store import AlarmStore
 

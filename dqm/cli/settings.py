@@ -29,6 +29,7 @@ __all__ = [
     "parse_runs",
     "parse_settings",
     "refuse_given",
+    "require_comment",
     "split_names",
 ]
 
@@ -104,6 +105,13 @@ def refuse_given(options: Mapping[str, object], why: str, *, fix: str = "Leave i
     for name, value in options.items():
         if value is not None and value is not False and value != []:
             raise ConfigError(f"--{name} {why}", fix=fix)
+
+
+def require_comment(text: str) -> str:
+    """Give a comment; raises `ConfigError` if it is empty."""
+    if not text.strip():
+        raise ConfigError("the comment is empty", where="--comment", fix="Say why, and how you know")
+    return text
 
 
 def split_names(text: str | None) -> tuple[str, ...] | None:

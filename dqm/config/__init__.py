@@ -23,6 +23,7 @@ from dqm.config.files import (
     check_writers,
     make_private_directory,
     make_private_file,
+    refuse_input,
     removing_if_empty,
     replacing,
 )
@@ -115,6 +116,7 @@ __all__ = [
     "read_target_url",
     "read_token",
     "read_toml",
+    "refuse_input",
     "removing_if_empty",
     "replacing",
     "set_key",

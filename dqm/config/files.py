@@ -8,16 +8,24 @@ write. What was made readable for others stays readable: that is the administrat
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 
 from dqm.errors import ConfigError
 
-__all__ = ["check_writers", "make_private_directory", "make_private_file", "removing_if_empty", "replacing"]
+__all__ = [
+    "check_writers",
+    "make_private_directory",
+    "make_private_file",
+    "refuse_input",
+    "removing_if_empty",
+    "replacing",
+]
 
 _DIRECTORY_MODE = 0o700
 _FILE_MODE = 0o600
@@ -149,6 +157,33 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             scratch.unlink()
+
+
+def refuse_input(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to write over what is read.
+
+    Parameters
+    ----------
+    output : Path
+        File to write.
+    inputs : iterable of Path
+        What is read: files, patterns, and directories, in which everything counts as read.
+
+    Raises
+    ------
+    ConfigError
+        If the file is there and is one of them, whatever names, links and paths lead to it.
+    """
+    if not output.exists():
+        return
+    for path in inputs:
+        found = [path] if path.exists() else map(Path, glob.glob(str(path)))  # noqa: PTH207 - may be absolute
+        if any(output.samefile(one) or one.resolve() in output.resolve().parents for one in found):
+            raise ConfigError(
+                f"is read as well, by the name {path}, and would be overwritten",
+                where=str(output),
+                fix="Choose another file to write",
+            )
 
 
 def _refuse(path: Path, facts: os.stat_result, mode: str) -> None:

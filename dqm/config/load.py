@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -191,10 +192,22 @@ def _load(
     environ: Mapping[str, str] | None,
 ) -> Model:
     environ = os.environ if environ is None else environ
-    config, problems = _check(model, path, read_toml(path), overrides or {}, environ)
+    data = read_toml(path)
+    _refuse_other_kind(model, path, data)
+    config, problems = _check(model, path, data, overrides or {}, environ)
     if config is None:
         raise _gather(problems)
     return config
+
+
+def _refuse_other_kind(model: type[BaseModel], path: Path, data: Mapping[str, object]) -> None:
+    """Refuse the file of a collector where that of a daemon is meant, and the other way round."""
+    is_of_collector = "collector" in data and "daemon" not in data
+    is_of_daemon = "collector" not in data and ("daemon" in data or isinstance(data.get("streams"), list))
+    if model is DaemonConfig and is_of_collector:
+        raise ConfigError("is the file of a collector", where=str(path), fix="Name that of the daemon")
+    if model is CollectorConfig and is_of_daemon:
+        raise ConfigError("is the file of a daemon", where=str(path), fix="Name that of a collector")
 
 
 def _gather(problems: list[str]) -> ConfigError:
@@ -274,13 +287,23 @@ def _place_of(key: str, places: Mapping[str, str], path: Path) -> str:
 def _describe(model: type[BaseModel], error: ValidationError) -> Iterator[tuple[str, str]]:
     """Yield dotted key and message of each mistake."""
     problems = error.errors(include_url=False)
+    found: dict[str, list[str]] = {}
     for problem in problems:
         loc = problem["loc"]
         # pydantic also reports a list as too short when its items were refused
         if problem["type"] == "too_short" and any(p["loc"][: len(loc)] == loc != p["loc"] for p in problems):
             continue
-        key = _join(problem["loc"])
-        yield key, f"{key}: {_explain(model, problem)}" if key else _explain(model, problem)
+        key = _join(tuple(part for part in loc if not _KIND_OF_VALUE.match(str(part))))
+        found.setdefault(key, []).append(_explain(model, problem))
+    for key, reasons in found.items():
+        if any(_KIND_OF_VALUE.match(str(part)) for problem in problems for part in problem["loc"]):
+            reasons = ["; or: ".join(reasons)]  # one for each kind of value that the key may have
+        for reason in reasons:
+            yield key, f"{key}: {reason}" if key else reason
+
+
+_KIND_OF_VALUE = re.compile(r"literal\[|constrained-")
+"""What pydantic puts behind a key that may have values of several kinds."""
 
 
 def _join(loc: tuple[int | str, ...]) -> str:
@@ -299,7 +322,17 @@ def _explain(model: type[BaseModel], problem: ErrorDetails) -> str:
     if problem["type"] == "value_error":
         return message
     given = repr(problem["input"])
+    message = _OWN_WORDS.get(problem["type"], message)
     return f"{message[:1].lower()}{message[1:]}, got {given if len(given) <= 80 else given[:77] + '...'}"
+
+
+_OWN_WORDS = {
+    "tuple_type": 'must be a list, as in ["a", "b"]',
+    "list_type": 'must be a list, as in ["a", "b"]',
+    "dict_type": "must be a table, as in {a = 1}",
+    "model_type": "must be a table, as in {a = 1}",
+}
+"""What pydantic says in words of Python."""
 
 
 def _explain_unknown(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:

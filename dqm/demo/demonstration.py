@@ -19,12 +19,22 @@ from dqm.errors import ConfigError, DqmError
 from dqm.events import Verdict
 from dqm.store import STORE_FILE, AlarmStore, VerdictStore, sqlite_url
 
-__all__ = ["USER", "Demonstration", "make_directory"]
+__all__ = [
+    "MARK",
+    "USER",
+    "Demonstration",
+    "claim_directory",
+    "make_directory",
+    "mark_directory",
+    "refuse_foreign",
+]
 
 STOP_SECONDS = 15.0
 USER = "shifter"
 USERS_FILE = "users.toml"
 DAEMON = "daemon"
+MARK = ".dqm-demo"
+"""File that says that a directory is of demonstrations: what they write there may be replaced."""
 
 
 def make_directory(path: Path) -> None:
@@ -39,6 +49,46 @@ def make_directory(path: Path) -> None:
         ) from error
 
 
+def refuse_foreign(path: Path) -> None:
+    """Refuse a directory that holds something, and is not of earlier demonstrations; raises `ConfigError`."""
+    if any(path.iterdir()) and not (path / MARK).is_file():
+        raise ConfigError(
+            "has files that no demonstration made, and a demonstration replaces daemon.toml, users.toml, the "
+            "store and the windows",
+            where=str(path),
+            fix="Choose a new directory, or an empty one",
+        )
+
+
+def claim_directory(path: Path) -> None:
+    """Make a directory, or take over that of an earlier demonstration, and mark it before all else.
+
+    Raises
+    ------
+    ConfigError
+        As `make_directory` and `refuse_foreign`, or if it cannot be marked.
+    """
+    make_directory(path)
+    refuse_foreign(path)
+    mark_directory(path)
+
+
+def mark_directory(path: Path) -> None:
+    """Say in a directory that what is in it may be replaced; raises `ConfigError` if that fails."""
+    try:
+        (path / MARK).write_text("Made by 'dqm demo', which replaces what is here.\n", encoding="ascii")
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(directory: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"cannot write: {error.strerror}",
+        where=str(directory),
+        fix="Choose another directory, or free space on the disk",
+    )
+
+
 class Demonstration:
     """Processes of the daemon and the collectors.
 
@@ -47,7 +97,8 @@ class Demonstration:
     scenario : Scenario
         What it shows.
     directory : Path
-        Directory for configurations, logs and the store; files of an earlier demonstration are replaced.
+        Directory for configurations, logs and the store: new, empty, or of an earlier demonstration, whose
+        files are replaced.
 
     Attributes
     ----------
@@ -57,7 +108,8 @@ class Demonstration:
     Raises
     ------
     DqmError
-        If the directory cannot be written or a process does not start; the message has the end of its log.
+        If the directory cannot be written or has other files, or a process does not start; the message has
+        the end of its log.
     """
 
     def __init__(self, scenario: Scenario, directory: Path) -> None:
@@ -69,7 +121,7 @@ class Demonstration:
         self.password = secrets.token_urlsafe(9)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         try:
-            make_private_directory(directory)
+            claim_directory(directory)
             for old in directory.glob(f"{STORE_FILE}*"):
                 old.unlink()
             shutil.rmtree(directory / "windows", ignore_errors=True)
@@ -77,11 +129,7 @@ class Demonstration:
             add_user(directory / USERS_FILE, USER, self.password)
             self._write_configs()
         except OSError as error:
-            raise ConfigError(
-                f"cannot write: {error.strerror}",
-                where=str(directory),
-                fix="Choose another directory, or free space on the disk",
-            ) from error
+            raise _unwritable(directory, error) from error
 
     @property
     def is_running(self) -> bool:

@@ -25,13 +25,13 @@ from dqm.config import (
 )
 from dqm.errors import BundleError, ConfigError, DqmError
 from dqm.service.collector.slow_control import SlowControl, open_readings
-from dqm.service.collector.sources import open_source
+from dqm.service.collector.sources import missing_inputs, open_source, refuse_missing_inputs
 from dqm.stream import open_key_ring, read_sender_keys
 
 if TYPE_CHECKING:
     from dqm.service.monitor.resolved_config import ResolvedReference
 
-__all__ = ["describe_judged", "find_all_problems", "is_of_daemon"]
+__all__ = ["describe_awaited", "describe_judged", "find_all_problems", "is_of_daemon"]
 
 
 def find_all_problems(config: Path, overrides: Mapping[str, object]) -> list[str]:
@@ -55,6 +55,19 @@ def find_all_problems(config: Path, overrides: Mapping[str, object]) -> list[str
 def is_of_daemon(config: Path) -> bool:
     """Tell whether a configuration that can be read is one of a daemon: it has a list of streams."""
     return isinstance(read_toml(config).get("streams"), list)
+
+
+def describe_awaited(config: Path, overrides: Mapping[str, object]) -> list[str]:
+    """Say which inputs a collector will wait for, one line for each.
+
+    Parameters
+    ----------
+    config, overrides
+        As in `find_all_problems`; there must be none.
+    """
+    loaded = load_collector(config, overrides)
+    source = open_source(loaded.collector.name, loaded.options, "[options]", config.absolute().parent)
+    return [f"{config}: [options] inputs: {path} is not there yet" for path in missing_inputs(source)]
 
 
 def describe_judged(config: Path, overrides: Mapping[str, object]) -> Iterator[str]:
@@ -122,7 +135,7 @@ def _attempts(data: dict[str, Any], base: Path) -> list[Callable[[], object]]:
     attempts: list[Callable[[], object]] = []
     match data:
         case {"collector": {"name": str(name)}}:
-            attempts.append(partial(open_source, name, data.get("options", {}), "[options]", base))
+            attempts.append(partial(_check_source, name, data.get("options", {}), base))
         case {"streams": list(streams)}:
             named = {bundle for stream in streams if isinstance(stream, dict) for bundle in _bundles(stream)}
             free = isinstance(data.get("nuisances"), dict) and data["nuisances"].get("unmeasured") == "free"
@@ -131,6 +144,10 @@ def _attempts(data: dict[str, Any], base: Path) -> list[Callable[[], object]]:
         case {"slow_control": {"source": str()} as table}:
             attempts.append(partial(_check_slow_control, table, base))
     return attempts
+
+
+def _check_source(name: str, options: dict[str, object], base: Path) -> None:
+    refuse_missing_inputs(open_source(name, options, "[options]", base), "[options] inputs")
 
 
 def _bundles(stream: dict[str, Any]) -> Iterator[str]:

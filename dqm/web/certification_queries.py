@@ -81,6 +81,7 @@ def find_record(actions: CertificationActions, run: int) -> dict[str, Any]:
     """Give the last sign-off of a run as the registry gets it; raises `NotFoundError`."""
     journal = actions.journal(run)
     if journal.sign_off is None:
+        find_run(actions, run)  # which says it if there is no such run
         raise NotFoundError(
             "nobody has signed it", where=f"run {run}", fix=f"Sign it at /certification/{run}"
         )

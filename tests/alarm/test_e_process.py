@@ -109,6 +109,8 @@ def test_it_alarms_in_the_place_of_the_sum_and_outlives_the_daemon() -> None:
     assert b.drift_sums["s"] == pytest.approx(math.log(100.0), abs=0.1)
     stored = json.loads(json.dumps(b.dump("s"), allow_nan=False))
     assert load_state("s", stored, 20.0).history.run_evidence.is_drifting
+    b.observe(verdict(0.8, 12), 12.0)
+    assert alarm_text(b).endswith(" to 1, less than the limit 100 that it has reached; the alarm ends at 1")
     b.observe(verdict(0.5, 0, run=2), 20.0)
     assert b.drift_sums["s"] < 1.0, "another run begins anew"
 

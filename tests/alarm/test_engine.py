@@ -256,6 +256,11 @@ def test_slow_deterioration_alarms_though_no_single_window_does() -> None:
         "none of them alone beyond p = 0.01: "
         "summed significance 5.0, limit 5.0"
     )
+    feed(b, 0.5, begin=50)
+    assert alarm(b, Cause.DRIFT).text.endswith(
+        "summed significance 4.5, less than the limit 5.0 that it has reached; the alarm ends at 0"
+    )
+    feed(b, 0.05, begin=60)
     changes = feed(b, *[0.5] * 10, begin=100)
     assert [(c.alarm.cause, c.alarm.state, c.time) for c in changes] == [("drift", "Normal", 109)]
 

@@ -113,7 +113,10 @@ def test_flags_and_reports_say_what_was_amended(dqm: Dqm, url: str, tmp_path: Pa
     [
         (("amend", "good", "--run", 8), "run 8 has no windows"),
         (("amend", "good", "--run", 7, "--stream", "chamber-2", "--windows", "7-9"), "It has windows 0 to 3"),
-        (("amend", "good", "--run", 7, "--windows", "1-2"), "name the stream"),
+        (
+            ("amend", "good", "--run", 7, "--windows", "1-2"),
+            "--windows: windows are numbered within a stream",
+        ),
         (("amend", "good", "--run", 7, "--windows", "five"), "--windows: 'five' is no window and no range"),
         (("amend", "good", "--run", 7, "--windows", "5-3"), "--windows: '5-3' ends before it begins"),
         (("amend", "good", "--run", 7, "--from", "2026-09-21"), "two ends"),
@@ -132,6 +135,39 @@ def test_what_cannot_be_done_is_told(dqm: Dqm, url: str, command: tuple[object, 
     assert result.err.startswith("error: ")
     assert told in result.err
     assert "nobody has signed it" in dqm("certify", "export", url, "--run", 7).err
+    assert "run 99 has no windows" in dqm("certify", "export", url, "--run", 99).err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--windows", "0-1"), "--windows: windows are numbered within a stream. Add --stream NAME"),
+        (("--from", "2020-01-01"), "--from: a stretch of time has two ends. Add --until TIME"),
+        (("--until", "2020-01-01"), "--until: a stretch of time has two ends. Add --from TIME"),
+        (
+            ("--stream", "s", "--windows", "0-1", "--until", "2020-01-01"),
+            "--windows cannot be given with --from or --until",
+        ),
+        (("-c", "  "), "--comment: the comment is empty"),
+    ],
+)
+def test_mistakes_in_a_stretch_name_the_option_and_ask_nobody(
+    dqm: Dqm, options: tuple[str, ...], said: str
+) -> None:
+    told = dqm("certify", "amend", "http://127.0.0.1:1", "good", "--run", 7, "-c", "x", *options)
+    assert told.code == 2
+    assert said in told.err
+
+
+def test_a_sign_off_does_not_take_the_place_of_another_kind_of_file(
+    dqm: Dqm, url: str, tmp_path: Path
+) -> None:
+    config = tmp_path / "daemon.toml"
+    config.write_text("[daemon]")
+    told = dqm("certify", "export", url, "--run", 7, "-o", config)
+    assert told.code == 2
+    assert "the sign-off is JSON, and the ending is '.toml'. Choose a name with the ending .json" in told.err
+    assert config.read_text() == "[daemon]"
 
 
 def keep(config: Path, run: int, shift: float, n: int = 12, directory: str = WINDOWS) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dqm.cli.init import _ask_for_detector
 from dqm.config import load_collector, load_daemon
 from tests.faults.conftest import mounted
 from tests.ports import free_port
@@ -197,6 +198,7 @@ def test_all_that_is_missing_is_told_at_once(dqm: Dqm, run: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
+        (("--input", "no.csv"), "--input: there is no "),
         (("--run", "no.csv"), "--run no.csv: no such file"),
         (("--run", "few.csv"), "too few"),
         (("--run", "text.csv"), "text.csv"),
@@ -233,6 +235,7 @@ def test_a_raw_run_is_read_by_its_collector(dqm: Dqm, tmp_path: Path) -> None:
 
     options = SimulateCollector.Options.model_validate({"chambers": [0], "seconds": 60, "seed": 1})
     write_tdc(RawHits.concatenate(list(SimulateCollector(options).raw_hits())), tmp_path / "raw.csv")
+    os.mkfifo(tmp_path / "pipe")
     told = dqm(
         "init", "west", "--collector", "tdc", "--input", "pipe", "--set", 'convention="2021"',
         "--run", "raw.csv", "--features", "t_1,t_2,theta", "--window", 60, "--toys", 100, "--processes", 1,
@@ -245,13 +248,67 @@ def test_a_raw_run_is_read_by_its_collector(dqm: Dqm, tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_terminal_is_asked_for_what_no_option_says(run: Path) -> None:
-    answers = ["replay", "tonight.csv", "good.csv", "a,b", str(N_WINDOW)]
+    wrong = ["good.csv", "none.csv", "none.csv", "a,z", "1900"]
+    right = ["replay", "tonight.csv", "good.csv", "a,b", str(N_WINDOW)]
+    answers = [answer for pair in zip(wrong, right, strict=True) for answer in pair]
     said = talk(("init", "west", "--toys", "100", "--processes", "1"), answers, cwd=run)
     assert "What reads the detector" in said
     assert "Files of a good run" in said
     assert "Features, separated by commas [a,b]" in said
     assert "dqm run west/daemon.toml" in said
     assert load_collector(run / "west/collector.toml", environ={}).window.events == N_WINDOW
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], list[tuple[str, str | None]]]:
+    """Let answers come from a terminal; gives the questions with their defaults."""
+
+    def answer(answers: list[str]) -> list[tuple[str, str | None]]:
+        questions: list[tuple[str, str | None]] = []
+        left = iter(answers)
+
+        def prompt(question: str, default: str | None = None) -> str:
+            questions.append((question.partition(":")[0], default))
+            return next(left) or default or ""
+
+        monkeypatch.setattr("dqm.cli.init._is_asked", lambda: True)
+        monkeypatch.setattr("typer.prompt", prompt)
+        return questions
+
+    return answer
+
+
+def test_a_wrong_answer_is_asked_for_again_and_the_others_stay(
+    run: Path,
+    asked: Callable[[list[str]], list[tuple[str, str | None]]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(run)
+    (run / "text.csv").write_text("a,b\n1,x\n")
+    questions = asked(
+        ["repaly", "", "none.csv", "'tonight.csv", "tonight.csv", "none.csv", "text.csv", "good.csv"]
+    )
+    detector = _ask_for_detector(None, [], [], [])
+    assert detector.run == (Path("good.csv"),)
+    assert [key for key, _ in questions[2:]] == ["inputs"] * 3 + [
+        "Files of a good run, for the reference"
+    ] * 3
+    assert questions[3] == ("inputs", "none.csv"), "the answer before is proposed"
+    reasons = capsys.readouterr().err.splitlines()
+    expected = ["'repaly'", "no .*none.csv", "quotation mark", "none.csv: no such file", "text.csv"]
+    assert len(reasons) == len(expected)
+    for reason, what in zip(reasons, expected, strict=True):
+        assert re.match(f"error: .*{what}", reason)
+
+
+@pytest.mark.usefixtures("run")
+def test_addresses_are_looked_at_before_the_run(dqm: Dqm) -> None:
+    usual = ("none.csv" if one == "good.csv" else one for one in arguments("west"))
+    told = dqm(*usual, "--listen", "tcp://127.0.0.1:99999")
+    assert told.code == 2
+    assert "--listen, --http: daemon.listen" in told.err
+    assert "none.csv" not in told.err
 
 
 def talk(command: tuple[str, ...], answers: list[str], cwd: Path) -> str:

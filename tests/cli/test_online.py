@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from dqm.reference import open_bundle
+from tests.examples import copy_examples
 from tests.service.small import N_WINDOW, beam_bundle
 from tests.waiting import get, wait_until
 
@@ -188,7 +189,7 @@ def test_history_reads_a_store_by_its_path(dqm: Dqm, with_verdicts: Path, tmp_pa
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.toml")))
 def test_examples_pass_the_check(dqm: Dqm, bundle: Path, tmp_path: Path, name: str) -> None:
-    shutil.copytree(CONFIGS, tmp_path / "configs")
+    copy_examples(tmp_path)
     (tmp_path / "references").mkdir()
     for chamber in ("chamber-0", "chamber-1"):
         (tmp_path / "references" / chamber).symlink_to(bundle)
@@ -207,6 +208,48 @@ def test_examples_pass_the_check(dqm: Dqm, bundle: Path, tmp_path: Path, name: s
         assert "dqm reference calibrate BUNDLE --toys " in told.err
     else:
         assert (judged, told.err) == ([], "")
+
+
+@pytest.mark.parametrize(
+    ("collector", "inputs", "said"),
+    [
+        ("replay", "run7.csv", "there is no {}/run7.csv. Correct the path"),
+        ("replay", "run*.csv", "there is no {}/run*.csv"),
+        ("replay", "runs", "{}/runs: there is no file. In a directory, files with these endings count"),
+        ("replay", "ev*.csv", ""),
+        ("tdc", "run7.csv", "there is no {}/run7.csv. Correct the path, or make it first: a named pipe"),
+        ("tdc", "ev*.csv", "there is no {}/ev*.csv"),
+        ("tdc", "pipe", ""),
+    ],
+)
+def test_check_tells_inputs_that_are_missing(
+    dqm: Dqm, tmp_path: Path, collector: str, inputs: str, said: str
+) -> None:
+    (tmp_path / "events.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "runs").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "c.toml").write_text(
+        f'[collector]\nname = "{collector}"\n[window]\nevents = 40\n[options]\ninputs = ["{inputs}"]\n'
+        + ('convention = "2021"\n' if collector == "tdc" else "")
+    )
+    told = dqm("check", "c.toml")
+    assert told.code == (1 if said else 0), told.err
+    assert said.format(tmp_path) in told.err
+    if said:
+        started = dqm("collect", "c.toml", "--set", "collector.connect=ipc://none.ipc")
+        assert started.code == 2, "it would not have run"
+
+
+def test_check_notes_files_for_which_a_collector_waits(dqm: Dqm, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(
+        '[collector]\nname = "files"\n[window]\nevents = 40\n'
+        '[options]\ninputs = ["run*.csv"]\nstate = "state.json"\n'
+    )
+    told = dqm("check", "c.toml")
+    assert (told.code, told.out) == (0, "c.toml: no mistakes found\n")
+    assert told.err == f"note: c.toml: [options] inputs: {tmp_path}/run*.csv is not there yet\n"
+    (tmp_path / "run1.csv").touch()
+    assert dqm("check", "c.toml").err == ""
 
 
 def test_check_tells_all_mistakes_of_a_daemon_at_once(dqm: Dqm, tmp_path: Path) -> None:

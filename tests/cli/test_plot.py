@@ -109,6 +109,11 @@ def test_maps_are_written_as_histograms_of_root(dqm: Dqm, store: Path, tmp_path:
         ("x.png", ("--window", 2), "--window: a window needs its stream. Add --stream NAME"),
         ("x.png", ("--run", 9), "run 9 has no windows"),
         ("x.png", ("--stream", "nix"), "no window of stream 'nix' is stored"),
+        (
+            "x.png",
+            ("--stream", "nix", "--run", 7, "--window", 2),
+            "is stored. Streams with windows: chamber-1, chamber-1.channels, chamber-2",
+        ),
         ("x.png", ("--stream", "chamber-1", "--run", 9), "chamber-1: run 9 has no windows"),
         ("x.png", ("--stream", "chamber-1", "--run", 7, "--window", 9), "no window 9 of run 7"),
         (
@@ -126,3 +131,20 @@ def test_what_cannot_be_drawn_is_told_and_leaves_nothing(
     told = dqm("plot", store, "-o", file, *options)
     assert (told.code, words in told.err) == (2, True), told
     assert sorted(path.name for path in tmp_path.iterdir()) == [STORE_FILE]
+
+
+@pytest.mark.parametrize("name", ["chamber-1/7/2", "http://127.0.0.1:8787/windows/chamber-1/7/2"])
+def test_the_name_that_the_page_gives_a_window_leads_to_the_options(dqm: Dqm, name: str) -> None:
+    told = dqm("plot", name, "-o", "m.svg")
+    assert told.code == 2
+    assert "Write 'dqm plot CONFIG --stream chamber-1 --run 7 --window 2'" in told.err
+
+
+def test_what_is_looked_for_as_export_is_named(dqm: Dqm) -> None:
+    told = dqm("export", "chamber-1/7/2", "-o", "maps.root")
+    words = " ".join(told.err.replace("│", " ").split())
+    assert told.code == 2
+    assert "No such command 'export'. Maps of a window as ROOT histograms: 'dqm plot CONFIG --stream" in words
+    assert "'dqm certify export'" in words
+    other = dqm("exprt")
+    assert "Did you mean 'report'?" in other.err

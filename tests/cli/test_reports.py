@@ -111,3 +111,13 @@ def test_a_report_is_html_or_is_refused(dqm: Dqm, tmp_path: Path, name: str) -> 
     assert told.code == 2
     assert f"{name}: no report has the ending '{name[3:]}'. Choose one of .html, .htm" in told.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("store")
+def test_a_report_does_not_take_the_place_of_what_it_reports(dqm: Dqm, tmp_path: Path) -> None:
+    config = (tmp_path / "daemon.toml").rename(tmp_path / "daemon")
+    before = config.read_text()
+    told = dqm("report", "daemon", "--run", 7, "-o", config)
+    assert told.code == 2
+    assert "daemon: is read as well, by the name daemon" in told.err
+    assert config.read_text() == before

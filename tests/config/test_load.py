@@ -3,9 +3,10 @@ from __future__ import annotations
 import importlib
 import tomllib
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from dqm.config import find_problems, load_collector, load_daemon, parse_value, validate
 from dqm.errors import ConfigError
@@ -313,3 +314,39 @@ def test_there_is_an_example_for_each_situation() -> None:
         "collector-tdc",
         "collector-histograms",
     }
+
+
+def test_the_file_of_the_other_program_is_told(tmp_path: Path) -> None:
+    collector, daemon = tmp_path / "collector.toml", tmp_path / "daemon.toml"
+    collector.write_text('[collector]\nname = "replay"\n[streams]\n0 = "a"\n')
+    daemon.write_text('[[streams]]\nname = "a"\nbundle = "b"\n')
+    with pytest.raises(
+        ConfigError, match=r"collector\.toml: is the file of a collector. Name that of the daemon"
+    ):
+        load_daemon(collector, environ={})
+    with pytest.raises(ConfigError, match=r"daemon\.toml: is the file of a daemon. Name that of a collector"):
+        load_collector(daemon, environ={})
+
+
+class _Choices(BaseModel):
+    names: tuple[str, ...] = ()
+    table: dict[str, int] = {}
+    take: Literal["first", "last"] | Annotated[int, Field(ge=0)] | None = None
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({"names": "x"}, """names: must be a list, as in ["a", "b"], got 'x'"""),
+        ({"table": "x"}, "table: must be a table, as in {a = 1}, got 'x'"),
+        (
+            {"take": "biggest"},
+            "x: take: input should be 'first' or 'last', got 'biggest'; or: input should be",
+        ),
+    ],
+)
+def test_a_value_of_another_kind_is_told_in_words_of_toml(data: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        validate(_Choices, data, "x")
+    assert said in str(told.value)
+    assert "mistakes" not in str(told.value)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dqm.config import CollectorConfig, DaemonConfig, find_problems
 from dqm.service.doctor import NAMES
 from dqm.service.installation.toml_text import write_keys
+from dqm.stream.arrow import write_columns
+from dqm.stream.run_message import decode_run
+from dqm.stream.wire import decode
 
 from .test_commands import PAGES
 from .walk import ROOT
@@ -30,33 +35,55 @@ def blocks(page: Path) -> Iterator[dict[str, Any]]:
         yield tomllib.loads(text)
 
 
-def unknown_keys(table: dict[str, Any], folder: Path) -> list[str]:
-    """Check a piece of a configuration as part of a whole one; name the keys that do not exist."""
+OF_THE_REST = re.compile(
+    r"no stream (has a group|is called)|is on another host|slow_control.source: must be given"
+    r"|CREDENTIALS_DIRECTORY is not set"
+)
+"""Mistakes of a piece that its whole configuration does not have."""
+
+
+def mistakes(table: dict[str, Any], folder: Path) -> list[str]:
+    """Check a piece of a configuration as part of a whole one; name unknown keys and wrong values."""
     kinds = [("daemon", DaemonConfig), ("collector", CollectorConfig)]
     kind = next((name for name, model in kinds if table.keys() <= set(model.model_fields)), "")
     assert kind, f"tables of neither daemon nor collector: {', '.join(table)}"
     path = folder / "piece.toml"
     path.write_text(write_keys(LEAST[kind] | table))
-    return [problem for problem in find_problems(path, environ={}) if "unknown key" in problem]
+    return [problem for problem in find_problems(path, environ={}) if not OF_THE_REST.search(problem)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_configurations_of_a_page_have_keys_that_exist(page: Path, tmp_path: Path) -> None:
+def test_configurations_of_a_page_have_keys_and_values_that_are_taken(page: Path, tmp_path: Path) -> None:
     for table in blocks(page):
         if table.keys() & {"project", "build-system"}:  # of a package with a plugin
             continue
-        assert unknown_keys(table, tmp_path) == []
+        assert mistakes(table, tmp_path) == []
 
 
-def test_a_key_that_does_not_exist_is_noticed(tmp_path: Path) -> None:
-    assert unknown_keys({"daemon": {"htp": "127.0.0.1:1"}}, tmp_path)
+def test_a_key_that_does_not_exist_and_a_wrong_value_are_noticed(tmp_path: Path) -> None:
+    assert mistakes({"daemon": {"htp": "127.0.0.1:1"}}, tmp_path)
+    assert mistakes({"quality": {"min_events": -5}}, tmp_path)
     with pytest.raises(AssertionError, match="neither"):
-        unknown_keys({"deamon": {}}, tmp_path)
+        mistakes({"deamon": {}}, tmp_path)
 
 
 def test_everything_that_the_doctor_looks_at_is_listed() -> None:
     text = (ROOT / "docs" / "first-run.md").read_text()
     assert re.findall(r"^\| `(\w+)` \| ", text.partition("## What is wrong")[2], re.MULTILINE) == list(NAMES)
+
+
+JSON = re.compile(r"^```json\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def test_headers_in_the_description_of_the_wire_are_taken_by_its_reader() -> None:
+    window, run = (text.encode() for text in JSON.findall((ROOT / "docs" / "wire-format.md").read_text()))
+    told = json.loads(window)
+    names = tuple(told["features"])
+    decoded = decode([window, write_columns(names, np.ones((told["n_events"], len(names))))])
+    assert (decoded.stream, decoded.run, decoded.seq, decoded.names) == ("chamber-1", 591, 17, names)
+    assert decoded.conditions == told["conditions"]
+    notice = decode_run([run])
+    assert (notice.run, notice.run_type, notice.why) == (591, "cosmics", "operator")
 
 
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)

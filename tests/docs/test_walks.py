@@ -16,7 +16,8 @@ from tests.ports import free_port
 from tests.store.postgres import PostgresServer
 
 from .pictures import picture_pages
-from .walk import ROOT, commands_of, walk
+from .test_commands import PAGES
+from .walk import ROOT, commands_of, walk, walk_commands
 
 LONGEST_SECONDS = 900.0
 """Longest time of the tutorial, on a busy machine; alone it takes less than five minutes."""
@@ -32,6 +33,25 @@ def on_free_ports(name: str) -> str:
     for port in ("5565", "8787"):
         text = text.replace(port, str(free_port()))
     return text
+
+
+WAITS = [
+    (name, command)
+    for name in PAGES
+    for command in commands_of((ROOT / name).read_text())
+    if command.startswith("until ")
+]
+
+
+def test_pages_wait_for_the_daemon_in_three_places() -> None:
+    assert sorted(str(name) for name, _ in WAITS) == ["docs/postgresql.md", *["docs/tutorial.md"] * 2]
+
+
+@pytest.mark.parametrize("wait", sorted({wait for _, wait in WAITS}))
+def test_waiting_for_a_daemon_that_does_not_start_ends_with_the_reason(tmp_path: Path, wait: str) -> None:
+    start = "{ echo begun; echo address is in use; exit 2; } > daemon.log &"
+    said = walk_commands([start, wait], tmp_path, seconds=60.0)
+    assert said.splitlines()[-1] == "address is in use"
 
 
 @pytest.mark.long

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from dqm.errors import FileError, escape_text
+from dqm.errors import FileError, escape_text, format_count
 from dqm.events import FileColumn, FloatArray
 from dqm_collectors.inputs.expression import Expression
 from dqm_collectors.inputs.lists import IntArray, elements_of, is_list, lengths_of, take_of
@@ -31,11 +32,14 @@ TIME = "time"
 CHAMBER = "chamber"
 LONGEST_NAME = 64
 
+_CLOCK = re.compile(r"time\s*[\[(]\s*s(ec(onds)?)?\s*[\])]", re.IGNORECASE)
+"""Names of the time with its unit; other units are also those of drift times."""
+
 Names = np.ndarray[tuple[int], np.dtype[np.str_]]
 
 _FIX_NAN = (
-    "Leave such rows out by select, as in --read 'select=\"{0} == {0}\"' of a command: NaN is not equal to "
-    "itself. 'dqm reference build' also has --drop-nan, and a collector keep_nan"
+    "Leave such rows out by select, as in --read 'select=\"{0} == {0}\"' of a command (--set of extract and "
+    "init): NaN is not equal to itself. 'dqm reference build' also has --drop-nan, and a collector keep_nan"
 )
 _FIX_INFINITE = f"Leave such rows out, or this column: {NAME_FEATURES[0].lower()}{NAME_FEATURES[1:]}"
 
@@ -244,6 +248,14 @@ class FeatureReader:
     def _take(self, column: pa.Array, take: Reduction | int, where: str) -> FloatArray:
         lengths = lengths_of(column, where)
         elements = elements_of(column, pa.float64(), where).to_numpy(zero_copy_only=False)
+        longest = int(lengths.max(initial=0))
+        if isinstance(take, int) and self._selection is None and len(lengths) and longest <= take:
+            raise FileError(
+                f"no row has an element {take}: lists have at most {format_count(longest, 'element')}, "
+                "counted from 0",
+                where=where,
+                fix="Take another one: columns.NAME.take",
+            )
         return take_of(elements, lengths, take)
 
     def _lengths(self, batch: pa.RecordBatch, row: int) -> IntArray | None:
@@ -262,7 +274,7 @@ class FeatureReader:
                 k = int(np.flatnonzero(lengths != found)[0])
                 raise FileError(
                     f"{of!r} has {found[k]} elements and {name!r} has {lengths[k]}",
-                    where=f"{self._where}, row {row + k + self._table.first_row}",
+                    where=f"{self._where}, row {self._table.row_number(row + k)}",
                     fix="Name features whose lists belong together, or take one value of the others: "
                     "columns.NAME.take",
                 )
@@ -282,6 +294,9 @@ class FeatureReader:
             chosen[name] = _Source(by_name[choice.column], choice.scale, choice.take)
         taken = {source.column.name for source in chosen.values()}
         named: dict[str, _Source] = {}
+        if TIME not in by_name and TIME not in chosen and (clock := self._find_clock(taken)) is not None:
+            named[TIME] = _Source(clock)
+            taken.add(clock.name)
         for column in self._table.columns:
             if column.name in taken:
                 continue
@@ -293,6 +308,17 @@ class FeatureReader:
                 )
             named[column.feature] = _Source(column)
         return named | chosen
+
+    def _find_clock(self, taken: Collection[str]) -> FileColumn | None:
+        """Find the time in seconds that has its unit in the name, as ``time [s]``, unless it is a feature."""
+        options = self._options
+        expressions = [*options.derived().values(), *filter(None, [options.selection()])]
+        asked = {*(options.features or ()), *(name for one in expressions for name in one.columns)}
+        for column in self._table.columns:
+            is_asked = column.name in taken or {column.name, column.feature} & asked
+            if _CLOCK.fullmatch(column.name.strip()) and not is_asked:
+                return column
+        return None
 
     def _check_derived(self, sources: dict[str, _Source]) -> dict[str, Expression]:
         """Check that derived features have names of their own, and need what is there before them."""
@@ -351,7 +377,8 @@ class FeatureReader:
             f"{list_names([repr(name) for name in shown])} cannot be {what}",
             where=self._where,
             fix=f"Give other names: columns = {{{renamed}}} in the options of a collector, or --read "
-            f"'columns={{{renamed}}}' with a command; or leave such columns out. {NAME_FEATURES}",
+            f"'columns={{{renamed}}}' with a command (--set of extract and init); or leave such "
+            f"columns out. {NAME_FEATURES}",
         )
 
     def _list_columns(self) -> str:
@@ -363,7 +390,7 @@ class FeatureReader:
         if bad.size:
             raise FileError(
                 f"{values[bad[0]]} is not a number",
-                where=f"{self._where}, row {rows[bad[0]] + self._table.first_row}, column "
+                where=f"{self._where}, row {self._table.row_number(int(rows[bad[0]]))}, column "
                 f"{self._column_of(name)!r}",
                 fix=_FIX_INFINITE if np.isinf(values[bad[0]]) else _FIX_NAN.format(name),
             )
@@ -373,9 +400,10 @@ class FeatureReader:
         if back.size:
             raise FileError(
                 "time goes back",
-                where=f"{self._where}, row {rows[back[0]] + self._table.first_row}, column "
+                where=f"{self._where}, row {self._table.row_number(int(rows[back[0]]))}, column "
                 f"{self._column_of(TIME)!r}",
-                fix="Sort the rows by time; chambers may alternate",
+                fix="Sort the rows by time; chambers may alternate. If it is not the time of the event, give "
+                "the column another name: columns",
             )
 
     def _column_of(self, name: str) -> str:
@@ -390,6 +418,7 @@ class FeatureReader:
             long = f"a name of more than {LONGEST_NAME} characters"
             raise FileError(
                 "no name" if names[wrong] is None else long,
-                where=f"{self._where}, row {row + index[wrong] + self._table.first_row}, column {CHAMBER!r}",
+                where=f"{self._where}, row {self._table.row_number(int(row + index[wrong]))}, "
+                f"column {CHAMBER!r}",
             )
         return np.array(names, dtype=np.str_)

@@ -95,9 +95,8 @@ class _GrowingText:
     def columns(self) -> tuple[FileColumn, ...]:
         return self._table.columns
 
-    @property
-    def first_row(self) -> int:
-        return self._table.first_row
+    def row_number(self, index: int) -> int:
+        return self._table.row_number(index)
 
     def read(self, types: dict[str, pa.DataType], first: int = 0) -> Iterator[pa.RecordBatch]:
         with translate_errors(self.path), self.path.open("rb") as file:

@@ -23,7 +23,10 @@ __all__ = [
     "suggest_names",
 ]
 
-NAME_FEATURES = "Name the features to use: --features A,B, or the collector's option features"
+NAME_FEATURES = (
+    "Name the features to use: --features A,B, or the collector's option features, as in --set "
+    """'features=["A","B"]' of extract"""
+)
 """What to do about a column that is of no use."""
 
 MOST_LISTED = 30

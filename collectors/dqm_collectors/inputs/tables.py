@@ -43,9 +43,8 @@ class InputTable(Protocol):
     def n_rows(self) -> int | None:
         """Number of rows when it was opened; None if that is not known before it is read."""
 
-    @property
-    def first_row(self) -> int:
-        """Number of its first row in messages."""
+    def row_number(self, index: int) -> int:
+        """Give the number that messages have for a row, counted from 0: of text, that of its line."""
 
     def read(self, types: dict[str, pa.DataType], first: int = 0) -> Iterator[pa.RecordBatch]:
         """Yield blocks of rows with some columns, from row `first` on."""
@@ -60,7 +59,10 @@ class ParquetTable:
     n_rows: int
 
     name = ""
-    first_row = 1
+
+    def row_number(self, index: int) -> int:
+        """Count rows from 1."""
+        return index + 1
 
     def read(self, types: dict[str, pa.DataType], first: int = 0) -> Iterator[pa.RecordBatch]:
         """Yield blocks of rows; columns with lists keep them."""
@@ -81,7 +83,9 @@ class RootTable:
     columns: tuple[FileColumn, ...]
     n_rows: int
 
-    first_row = 1
+    def row_number(self, index: int) -> int:
+        """Count rows from 1."""
+        return index + 1
 
     def read(self, types: dict[str, pa.DataType], first: int = 0) -> Iterator[pa.RecordBatch]:
         """Yield blocks of entries; branches with lists keep them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv as text_csv
+import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ MOST_COMMENTS = 10_000
 """Most lines before the header."""
 
 FIRST_ROW = 2
-"""Number of the first row in messages: the header is row 1; comments and empty lines are not counted."""
+"""Number of the first row where the header is row 1, and comments and empty lines are not counted."""
 
+_BLANKS = " \t\u00ef\u00bb\u00bf"  # with the byte order mark, as latin-1
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -52,8 +54,22 @@ class TextTable:
     options: FileOptions
 
     name = ""
-    first_row = FIRST_ROW
     n_rows = None
+
+    def row_number(self, index: int) -> int:
+        """Give the line of a row; of a pipe, which cannot be read again, without comments and empty lines."""
+        if self.path.is_fifo():
+            return index + FIRST_ROW
+        mark = self.options.comment
+        left = index + FIRST_ROW
+        with translate_errors(self.path), io.TextIOWrapper(open_bytes(self.path), "latin-1") as lines:
+            for number, line in enumerate(lines, 1):
+                is_header = left == index + FIRST_ROW
+                is_empty = not (line.strip() if is_header else line.strip("\n"))
+                left -= not (is_empty or (mark and line.lstrip(_BLANKS).startswith(mark)))
+                if not left:
+                    return number
+        return index + FIRST_ROW
 
     def read(self, types: dict[str, pa.DataType], first: int = 0) -> Iterator[pa.RecordBatch]:
         """Read some columns from row `first` on; yields blocks of rows."""
@@ -84,6 +100,7 @@ class TextTable:
             separator=self.separator,
             decimal=options.decimal,
             n_before=n_before,
+            line_of=lambda row: self.row_number(row - FIRST_ROW),
         ):
             columns = [
                 self._ungroup(batch.column(name), name, n_rows) if name in grouped else batch.column(name)
@@ -114,7 +131,7 @@ class TextTable:
             raise FileError(
                 f"{value!r} is not a number with thousands = {self.options.thousands!r} and decimal = "
                 f"{self.options.decimal!r}",
-                where=f"{self.path}, row {n_rows + wrong + FIRST_ROW}, column {name!r}",
+                where=f"{self.path}, row {self.row_number(n_rows + wrong)}, column {name!r}",
                 fix=f"Give the marks that the file has, or leave this column out. {NAME_FEATURES}",
             )
         plain = pc.replace_substring(column, self.options.thousands, "")

@@ -7,6 +7,7 @@ and a `ResumableSource`.
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast, runtime_checkable
@@ -24,7 +25,7 @@ from dqm.config import (
     plugin_errors,
     validate,
 )
-from dqm.errors import PluginError
+from dqm.errors import FileError, PluginError
 from dqm.events import EventBatch, Origin
 
 __all__ = [
@@ -34,8 +35,12 @@ __all__ = [
     "ResumableSource",
     "checked_batches",
     "counts_of",
+    "describe_selection",
     "gives_runs",
+    "missing_inputs",
     "open_source",
+    "paths_of",
+    "refuse_missing_inputs",
 ]
 
 GROUP = "dqm.collectors"
@@ -63,6 +68,71 @@ class CountingSource(Protocol):
 def counts_of(source: EventSource) -> dict[str, int]:
     """Return what a source has read and left out; empty if it does not count."""
     return dict(source.counts()) if isinstance(source, CountingSource) else {}
+
+
+def paths_of(source: EventSource) -> list[Path]:
+    """Return the files, directories and patterns that the options of a source name."""
+    options = getattr(source, "options", None)
+    return list(_paths_in(options.model_dump())) if isinstance(options, BaseModel) else []
+
+
+def missing_inputs(source: EventSource) -> list[Path]:
+    """Return the inputs of a source that are not there: files, directories, patterns that match nothing."""
+    options = getattr(source, "options", None)
+    inputs = getattr(options, "inputs", ())
+    takes_patterns = hasattr(options, "name_pattern")
+    return [
+        path
+        for path in _paths_in(inputs)
+        if not path.exists() and not (takes_patterns and glob.glob(str(path)))  # noqa: PTH207 - absolute
+    ]
+
+
+def refuse_missing_inputs(source: EventSource, where: str) -> None:
+    """Refuse a source that would end at once, because an input is not there; a live one waits for files.
+
+    Parameters
+    ----------
+    source : EventSource
+        As of `open_source`.
+    where : str
+        Option of the inputs, for the message.
+
+    Raises
+    ------
+    FileError
+        If inputs are missing; the message names each.
+    """
+    if source.origin is Origin.LIVE:
+        return
+    if missing := missing_inputs(source):
+        raise FileError(
+            f"there is no {', no '.join(map(str, missing))}",
+            where=where,
+            fix="Correct the path, or make it first: a named pipe by 'mkfifo'",
+        )
+    if isinstance(source, _ListingSource):
+        source.files()
+
+
+@runtime_checkable
+class _ListingSource(Protocol):
+    """A collector that lists its files before it reads them; raises `FileError` if there are none."""
+
+    def files(self) -> object: ...
+
+
+def _paths_in(value: object) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _paths_in(one)
+
+
+def describe_selection(select: object) -> str:
+    """Say at the end of a message that rows were left out on purpose; empty if none were."""
+    return f" with select = {select!r}" if select else ""
 
 
 def gives_runs(source: EventSource) -> bool:

@@ -7,9 +7,15 @@ makes one, and `check_installation` refuses what the daemon would refuse.
 """
 
 from dqm.service.installation.detector import Detector, required_options
-from dqm.service.installation.good_run import ChamberRun, GoodRun, read_good_run
-from dqm.service.installation.layout import Layout, Windows, check_installation, write_configuration
-from dqm.service.installation.references import build_reference, choose_window, count_toys
+from dqm.service.installation.good_run import ChamberRun, GoodRun, read_good_run, try_good_run
+from dqm.service.installation.layout import (
+    Layout,
+    Windows,
+    check_addresses,
+    check_installation,
+    write_configuration,
+)
+from dqm.service.installation.references import build_reference, check_window, choose_window, count_toys
 from dqm.service.installation.workplace import Workplace
 
 __all__ = [
@@ -20,10 +26,13 @@ __all__ = [
     "Windows",
     "Workplace",
     "build_reference",
+    "check_addresses",
     "check_installation",
+    "check_window",
     "choose_window",
     "count_toys",
     "read_good_run",
     "required_options",
+    "try_good_run",
     "write_configuration",
 ]

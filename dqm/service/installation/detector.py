@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from dqm.config import find_plugin
 from dqm.errors import ConfigError, FileError
-from dqm.service.collector.sources import open_source
+from dqm.service.collector.sources import missing_inputs, open_source, refuse_missing_inputs
 from dqm.service.offline.feature_files import READING_KEYS, checksum, list_inputs
 
 __all__ = ["FIX_COUNTS", "GROUP", "REPLAY", "Detector", "required_options"]
@@ -66,7 +66,7 @@ class Detector:
     ConfigError
         If an option is wrong or missing, or the run cannot be read by this collector.
     FileError
-        If a file of the run is not there.
+        If a file of the run is not there, or an input of a collector that does not wait for it.
     """
 
     collector: str
@@ -74,9 +74,13 @@ class Detector:
     run: tuple[Path, ...]
     absolute_options: dict[str, object] = field(init=False, default_factory=dict)
     """The options with absolute paths: they are right wherever the configuration is."""
+    missing_inputs: list[Path] = field(init=False, default_factory=list)
+    """Inputs that the collector will wait for."""
 
     def __post_init__(self) -> None:
         source = open_source(self.collector, self.options)
+        refuse_missing_inputs(source, "--input")
+        self.missing_inputs.extend(missing_inputs(source))
         checked = getattr(source, "options", None)
         for name, value in self.options.items():
             self.absolute_options[name] = _write_path(value, getattr(checked, name, value))

@@ -14,7 +14,7 @@ from dqm.service.installation.detector import FIX_COUNTS, REPLAY, Detector
 from dqm.service.offline.extraction import extract
 from dqm.service.offline.feature_files import Reading, RunEvents, read_run
 
-__all__ = ["EXTRACTED", "ChamberRun", "GoodRun", "read_good_run"]
+__all__ = ["EXTRACTED", "ChamberRun", "GoodRun", "read_good_run", "try_good_run"]
 
 EXTRACTED = "good-run.parquet"
 """Features of the good run, where the collector had to make them."""
@@ -66,6 +66,22 @@ class GoodRun:
     def fewest_events(self) -> int:
         """Events of the chamber that has the fewest."""
         return min(one.events.n_events for one in self.chambers)
+
+
+def try_good_run(detector: Detector) -> None:
+    """Read the first events of a good run, to find what is wrong with its files before the work begins.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be used.
+    """
+    if detector.run_is_of_features:
+        source = open_source(REPLAY, {**detector.reading, "inputs": list(detector.run_files)})
+    else:
+        source = open_source(detector.collector, detector.options_for_run())
+    if next(iter(source), None) is None:
+        raise InputError("no events", where=str(detector.run[0]), fix="Give a file with a row for each event")
 
 
 def read_good_run(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dqm._version import __version__
-from dqm.config import find_problems
+from dqm.config import DaemonConfig, find_problems, validate
 from dqm.errors import ConfigError
 from dqm.events import WindowCut
 from dqm.service.configuration_check import find_all_problems
@@ -22,7 +22,16 @@ from dqm.service.installation.toml_text import write_keys
 from dqm.service.installation.units import UnitPlaces, write_units
 from dqm.service.installation.workplace import REFERENCES
 
-__all__ = ["COLLECTOR", "DAEMON", "UNITS", "Layout", "Windows", "check_installation", "write_configuration"]
+__all__ = [
+    "COLLECTOR",
+    "DAEMON",
+    "UNITS",
+    "Layout",
+    "Windows",
+    "check_addresses",
+    "check_installation",
+    "write_configuration",
+]
 
 DAEMON = "daemon.toml"
 COLLECTOR = "collector.toml"
@@ -175,6 +184,13 @@ class Layout:
                 f"chgrp -R dqm {folder} && chmod -R g+rX {folder}",
             ]
         return (*commands, f"systemctl daemon-reload && systemctl enable --now {' '.join(units)} dqm.target")
+
+
+def check_addresses(listen: str, http: str) -> None:
+    """Refuse addresses with which the daemon would not start; raises `ConfigError`."""
+    daemon = {"listen": [listen], "http": http}
+    stream = {"name": "any", "bundle": "any"}
+    validate(DaemonConfig, {"daemon": daemon, "streams": [stream]}, "--listen, --http")
 
 
 def write_configuration(folder: Path, layout: Layout, detector: Detector, windows: Windows) -> None:

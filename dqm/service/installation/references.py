@@ -29,7 +29,7 @@ from dqm.service.installation.good_run import ChamberRun
 from dqm.service.offline.feature_files import RunEvents
 from dqm.service.offline.run_advice import USUAL_WINDOWS, Budget
 
-__all__ = ["LARGEST_CHOSEN", "build_reference", "choose_window", "count_toys"]
+__all__ = ["LARGEST_CHOSEN", "build_reference", "check_window", "choose_window", "count_toys"]
 
 LARGEST_CHOSEN = 500.0
 """Events of the largest window that is chosen: larger windows show smaller faults, but later."""
@@ -78,6 +78,16 @@ def choose_window(
         f"a run of {n_events} events allows no window: those of {least.n_expected:g} need {least.n_needed}",
         fix="Give a longer run; 'dqm reference advise' shows what a run allows",
     )
+
+
+def check_window(n_events: int, window: float, cut: WindowCut, p_threshold: float) -> None:
+    """Refuse windows for which a run is too short; parameters as of `choose_window`, raises `InputError`."""
+    advice = advise_window(n_events, window, cut, p_threshold)
+    if advice.light is Light.RED:
+        raise InputError(
+            f"a run of {n_events} events is too short for windows of {window:g}: they need {advice.n_needed}",
+            fix="Give smaller windows, or a longer run",
+        )
 
 
 def count_toys(n_streams: int, windows_per_hour: float) -> int:

@@ -9,14 +9,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dqm.config import replacing
-from dqm.errors import FileError, InputError, NoEventsError
+from dqm.config import refuse_input, replacing
+from dqm.errors import ConfigError, FileError, InputError, NoEventsError
 from dqm.events import EventBatch
-from dqm.service.collector.sources import EventSource, checked_batches
+from dqm.service.collector.sources import EventSource, checked_batches, describe_selection, paths_of
 
 __all__ = ["extract"]
 
 ROWS_AT_ONCE = 65_536
+SUFFIX = ".parquet"
 
 
 def extract(
@@ -38,7 +39,7 @@ def extract(
     source : EventSource
         Any collector.
     path : Path
-        File to write; it appears only when it is complete.
+        File to write, ``.parquet``; it appears only when it is complete.
     n_events : int, optional
         Stop after this number of events.
     chamber : str, optional
@@ -55,6 +56,8 @@ def extract(
 
     Raises
     ------
+    ConfigError
+        If the file has another ending, or is one that the source reads.
     InputError
         If the source fails.
     NoEventsError
@@ -62,6 +65,13 @@ def extract(
     FileError
         If the file cannot be written.
     """
+    if path.suffix != SUFFIX:
+        raise ConfigError(
+            f"the features become a Parquet file, and the ending is {path.suffix!r}",
+            where=str(path),
+            fix=f"Choose a name with the ending {SUFFIX}",
+        )
+    refuse_input(path, paths_of(source))
     written = 0
     try:
         with replacing(path) as scratch:
@@ -69,7 +79,8 @@ def extract(
             first = next(tables, None)
             if first is None:
                 of = "" if chamber is None else f" of chamber {chamber}"
-                raise NoEventsError(f"the source has no events{of}", where=where)
+                selected = describe_selection(getattr(getattr(source, "options", None), "select", None))
+                raise NoEventsError(f"the source has no events{of}{selected}", where=where)
             with pq.ParquetWriter(scratch, first.schema) as writer:
                 for table in chain([first], tables):
                     writer.write_table(table)

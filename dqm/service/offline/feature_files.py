@@ -15,7 +15,7 @@ from dqm.events import EventBatch, FloatArray
 from dqm.events.finite import is_count
 from dqm.reference import Source as SourceFile
 from dqm.reference import describe_pause, refuse_jump
-from dqm.service.collector.sources import open_source
+from dqm.service.collector.sources import describe_selection, open_source
 from dqm.service.offline.file_contents import describe_file
 
 __all__ = [
@@ -197,8 +197,9 @@ def read_run(
             if batch.times is not None:
                 times.append(batch.times)
         if n_events == 0:
+            selected = describe_selection((reading or {}).get("select"))
             raise FileError(
-                f"no events{f' of chamber {chamber}' if chamber else ''}",
+                f"no events{f' of chamber {chamber}' if chamber else ''}{selected}",
                 where=str(path),
                 fix="Give a file with a row for each event, and a chamber that it has",
             )
@@ -281,8 +282,9 @@ def read_counted(
     for path in [file.path for file in list_inputs(paths, reading)]:
         batches = list(read_features(path, wanted, chamber, reading=reading))
         if not sum(len(batch.x) for batch in batches):
+            selected = describe_selection((reading or {}).get("select"))
             raise FileError(
-                f"no rows{f' of chamber {chamber}' if chamber else ''}",
+                f"no rows{f' of chamber {chamber}' if chamber else ''}{selected}",
                 where=str(path),
                 fix="Give a table with events, or another chamber with --chamber",
             )

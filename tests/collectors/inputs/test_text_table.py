@@ -10,9 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from dqm.errors import FileError
+from dqm_collectors.inputs.features import FeatureReader
+from dqm_collectors.inputs.growing import GrowingTable
 from dqm_collectors.inputs.names import feature_of
+from dqm_collectors.inputs.options import FileOptions
+from dqm_collectors.inputs.tables import InputTable
+from dqm_collectors.inputs.text_table import open_text_table
 from dqm_collectors.replay import ReplayCollector
 
+COMMA = {"decimal": ","}
 ROWS = [[1234.5, -2.0], [0.25, 3e3]]
 
 
@@ -141,11 +147,11 @@ def test_other_encodings_are_named(tmp_path: Path) -> None:
         read(path)
 
 
-def test_rows_after_comments_have_their_numbers_in_blocks(tmp_path: Path) -> None:
+def test_rows_after_comments_have_the_numbers_of_their_lines_in_blocks(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     rows = "".join(f"{k},1\n# {k}\n" for k in range(300_000))
     path.write_text(f"a,b\n{rows}x,1\n")
-    with pytest.raises(FileError, match=r"row 300002, column 'a': .*invalid value 'x'"):
+    with pytest.raises(FileError, match=r"row 600002, column 'a': .*invalid value 'x'"):
         read(path)
 
 
@@ -219,3 +225,67 @@ def test_a_message_does_not_name_thousands_of_columns(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be names of features") as told:
         read(tmp_path / "wide.csv")
     assert len(str(told.value)) < 4000
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "where", "fix"),
+    [
+        ("# one\n\na,b\n1,2\n\n# two\n3,x\n", {}, "row 7, column 'b'", ""),
+        ("\ufeff# one\r\na,b\r\n1,2\r\n3\r\n", {}, "Row #4: Expected 2 columns, got 1", ""),
+        ("# one\na,b\n1,nan\n", {}, "row 3, column 'b'", "(--set of extract and init)"),
+        (
+            "% one\na;b\n\n1.234,5;x\n",
+            {"comment": "%", "thousands": ".", "decimal": ","},
+            "row 4, column 'b'",
+            "",
+        ),
+        ("# one\ntime,a\n2,1\n# two\n1,1\n", {}, "row 5, column 'time'", "Sort the rows by time"),
+        ("a,b\n1,5,2,5\n", {}, "Row #2: Expected 2 columns, got 4", "decimal commas need another separator"),
+        ("a;b\n1.234,5;2\n", {"decimal": ","}, "row 2, column 'a'", 'set thousands = ".", as in --read'),
+        ("a;b\n1.234,5;2\n", {}, "row 2, column 'a'", 'set decimal = "," and thousands = "."'),
+        ("a;b\n1,5;2\n", {}, "row 2, column 'a'", 'set decimal = ",", or thousands = ","'),
+        ("a;b\nx;2\n", {}, "row 2, column 'a'", """as in --set 'features=["A","B"]' of extract"""),
+    ],
+)
+@pytest.mark.parametrize("reader", ["replay", "files"])
+def test_errors_name_the_line_and_what_to_set(
+    tmp_path: Path, text: str, options: dict[str, object], where: str, fix: str, reader: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+    table: InputTable = open_text_table(path, FileOptions(inputs=(path,), **options))
+    if reader == "files":
+        table = GrowingTable(path, FileOptions(inputs=(path,), **options)).open(0, is_complete=True)
+    with pytest.raises(FileError) as told:
+        list(FeatureReader(FileOptions(inputs=(path,), **options), table).read())
+    assert where in str(told.value)
+    assert fix in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["time [s]", "Time (s)", "time[sec]", "time"])
+def test_a_time_with_its_unit_is_the_time(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{name},a\n10.5,1\n11,2\n")
+    (batch,) = ReplayCollector(ReplayCollector.Options(inputs=(path,)))
+    assert batch.names == ("a",)
+    assert batch.times is not None
+    assert batch.times.tolist() == [10.5, 11.0]
+
+
+@pytest.mark.parametrize(
+    ("header", "options", "names"),
+    [
+        ("time [ns],a", {}, ("time_ns", "a")),
+        ("time [s],a", {"features": ("time_s",)}, ("time_s",)),
+        ("time [s],a", {"derive": {"late": "time_s - 10"}}, ("time_s", "a", "late")),
+        ("time [s],a", {"columns": {"delay": {"column": "time [s]"}}}, ("a", "delay")),
+    ],
+)
+def test_a_time_that_is_a_feature_stays_one(
+    tmp_path: Path, header: str, options: dict[str, object], names: tuple[str, ...]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"{header}\n10.5,1\n9,2\n")
+    (batch,) = ReplayCollector(ReplayCollector.Options.model_validate({"inputs": (path,), **options}))
+    assert batch.names == names
+    assert batch.times is None

@@ -90,6 +90,12 @@ def test_lists_of_different_lengths_are_refused(tmp_path: Path) -> None:
         read(path, rows="element", features=("x", "y"))
 
 
+def test_an_empty_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.root").touch()
+    with pytest.raises(FileError, match=r"a\.root: the file is empty"):
+        read(tmp_path / "a.root")
+
+
 def test_fixed_arrays_are_lists_and_texts_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.root"
     with uproot.recreate(path) as file:
@@ -97,6 +103,11 @@ def test_fixed_arrays_are_lists_and_texts_are_named(tmp_path: Path) -> None:
         file.mktree("s", {"name": awkward.Array(["a", "b"]), "v": np.arange(2.0)})
     columns = {f"t_{k}": {"column": "drift", "take": k} for k in range(4)}
     assert read(path, tree="e", columns=columns)[1] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    for keep_nan in (False, True):
+        with pytest.raises(
+            FileError, match="column 'drift': no row has an element 4: lists have at most 4 elements, counted"
+        ):
+            read(path, tree="e", columns={"t": {"column": "drift", "take": 4}}, keep_nan=keep_nan)
     with pytest.raises(FileError, match=r"column 'name': holds .*, not numbers"):
         read(path, tree="s")
     assert read(path, tree="s", features=("v",))[1] == [[0], [1]]
@@ -172,7 +183,9 @@ def test_a_file_that_is_being_written_is_refused_offline(tmp_path: Path) -> None
     whole = write_events(tmp_path / "whole.root", 20_000).read_bytes()
     for size in (0, 50, 300, len(whole) // 2, len(whole) - 1000):
         (tmp_path / "part.root").write_bytes(whole[:size])
-        with pytest.raises(FileError, match=r"part\.root: (not a readable ROOT file|the file has no tree)"):
+        with pytest.raises(
+            FileError, match=r"part\.root: (not a readable ROOT file|the file has no tree|the file is empty)"
+        ):
             read(tmp_path / "part.root")
 
 

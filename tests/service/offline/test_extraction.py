@@ -55,6 +55,36 @@ def test_what_was_extracted_is_read_back_as_it_was(
             np.testing.assert_array_equal(np.take(table[name], rows), source.x[:, k])
 
 
+@pytest.mark.parametrize(
+    "as_input", ["events.parquet", ".", "ev*.parquet", "link.parquet", "../{}/events.parquet"]
+)
+def test_an_input_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, as_input: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    extract(open_source("simulate", SIMULATION), Path("events.parquet"), n_events=10)
+    Path("link.parquet").symlink_to("events.parquet")
+    before = Path("events.parquet").read_bytes()
+    named = as_input.format(tmp_path.name)
+    with pytest.raises(
+        ConfigError, match=r"^events.parquet: is read as well, by the name .*would be overwritten"
+    ):
+        extract(open_source("replay", {"inputs": [named]}), Path("events.parquet"))
+    assert Path("events.parquet").read_bytes() == before
+
+
+def test_a_file_that_is_not_read_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    for n in (10, 20):
+        extract(open_source("simulate", SIMULATION), path, n_events=n)
+    assert pq.read_metadata(path).num_rows == 20
+
+
+@pytest.mark.parametrize("name", ["events.csv", "events", "events.PARQUET"])
+def test_features_are_not_written_under_the_name_of_another_format(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match=r"become a Parquet file.*with the ending \.parquet"):
+        extract(open_source("simulate", SIMULATION), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
 def test_features_come_back_through_the_readers(tmp_path: Path) -> None:
     path = tmp_path / "events.parquet"
     extract(open_source("simulate", SIMULATION), path, chamber="3")
@@ -88,17 +118,17 @@ def test_an_extract_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch
     assert (tmp_path / "old.parquet").read_bytes() == b"as it was"
 
 
-@pytest.mark.parametrize("output", ["none/events.parquet", "folder", "."])
+@pytest.mark.parametrize("output", ["none/events.parquet", "folder.parquet"])
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path, output: str) -> None:
-    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder.parquet").mkdir()
     with pytest.raises(FileError, match="cannot write"):
         extract(open_source("simulate", SIMULATION), tmp_path / output)
-    assert [p.name for p in tmp_path.rglob("*")] == ["folder"]
+    assert [p.name for p in tmp_path.rglob("*")] == ["folder.parquet"]
 
 
 def test_the_working_directory_is_no_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileError, match="cannot write"):
+    with pytest.raises(ConfigError, match=r"with the ending \.parquet"):
         extract(open_source("simulate", SIMULATION), Path())
     assert not list(tmp_path.iterdir())
 
@@ -107,6 +137,18 @@ def test_a_source_without_events_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(NoEventsError, match="the source has no events"):
         extract(open_source("simulate", SIMULATION), tmp_path / "x.parquet", chamber="0")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_selection_that_leaves_out_all_rows_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b\n1,2\n")
+    source = open_source("replay", {"inputs": [path], "select": "a > 5"})
+    with pytest.raises(NoEventsError, match="the source has no events with select = 'a > 5'"):
+        extract(source, tmp_path / "x.parquet")
+    with pytest.raises(FileError, match=r"a\.csv: no events with select = 'a > 5'"):
+        read_run([path], None, reading={"select": "a > 5"})
+    with pytest.raises(FileError, match=r"a\.csv: no rows with select = 'a > 5'"):
+        read_counted([path], None, "b", reading={"select": "a > 5"})
 
 
 def test_files_of_different_features_are_not_extracted_together(tmp_path: Path) -> None:
