@@ -17,8 +17,8 @@ from dqm.nplm.samples import Sample
 from dqm.reference.manifest import NullTableEntry
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
-from dqm.reference.prepared_statistic import LearnedRatio
 from dqm.reference.statistic import Outcome, PreparedStatistic, is_lower_bound
+from dqm.reference.statistic_outcome import LearnedRatio
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.templates import KnownFaults
 from dqm.reference.toys import Toy, ToySource
