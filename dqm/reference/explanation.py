@@ -273,7 +273,11 @@ class Explainer:
             ]
             table = self._bundle.toys(self._entry)[:, 0]
             t_healthy = table if place is None else np.array([outcome.t for outcome in outcomes])
-            self._healthy[place] = np.mean(found, axis=0), t_healthy
+            n_features = len(
+                self._bundle.manifest.features
+            )  # a statistic may learn a ratio of few windows only
+            by_chance = np.mean(found, axis=0) if found else np.zeros(n_features)
+            self._healthy[place] = by_chance, t_healthy
         return self._healthy[place]
 
 

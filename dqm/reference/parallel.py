@@ -141,6 +141,8 @@ def run_toys(
         If the directory cannot be written, or the workers do not find the bundle.
     InputError
         If such toys cannot be thrown.
+    PluginError
+        If the statistic fails; then nothing that is finished is kept.
     WorkerError
         If the workers are lost.
     """
@@ -161,12 +163,17 @@ def run_toys(
                 missing.append((place, first, size))
     finished = sum(len(values) for parts in rows for values in parts.values())
     progress(finished, n_toys * len(works))
-    for done, values in workers.run(_Toys(tuple(works)), missing):
-        place, first, size = missing[done]
-        _write_chunk(works[place].chunk(first), values)
-        rows[place][first] = values
-        finished += size
-        progress(finished, n_toys * len(works))
+    try:
+        for done, values in workers.run(_Toys(tuple(works)), missing):
+            place, first, size = missing[done]
+            _write_chunk(works[place].chunk(first), values)
+            rows[place][first] = values
+            finished += size
+            progress(finished, n_toys * len(works))
+    except PluginError:  # the statistic must be mended, so what it gave before counts for nothing
+        for work in works:
+            work.clear()
+        raise
     return [np.concatenate([parts[first] for first in sorted(parts)]) for parts in rows]
 
 

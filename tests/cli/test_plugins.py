@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dqm.errors import BundleError, DqmError, InputError, PluginError
-from dqm.reference import Recipe, StoredBundle, ToySource, calibrate, create_bundle
+from dqm.reference import Evaluator, Recipe, StoredBundle, ToySource, calibrate, create_bundle
 from dqm.reference.statistic import find_statistic
 from dqm.service.collector.sources import checked_batches, open_source
 from dqm.service.offline.plugin_check import Level, check_plugin
@@ -95,6 +95,11 @@ class Mapless(Base):
         t, ratios, weights = float(abs(data.mean())), np.zeros(n), np.ones(self.n)
         if round(data[0, 0]) == 200: return Slow(t, weights)
         return SimpleNamespace(t=t, log_ratio_reference=ratios, reference_weights=weights)
+class Seldom(Mapless):
+    def evaluate(self, data):
+        t = float(abs(data.mean()))
+        if round(data[0, 0]) != 100: return t
+        return SimpleNamespace(t=t, log_ratio_reference=np.zeros(self.n), reference_weights=np.ones(self.n))
 class Slow:
     def __init__(self, t, weights): self.t, self.reference_weights = t, weights
     @property
@@ -173,7 +178,7 @@ CLASSES = (
     "Deaf", "Greedy", "Attribute", "NoReference", "Raising", "RaisingAtOnce", "Nan", "Infinite", "Many",
     "Silent", "Short", "Drawn", "Dropping", "Needy", "Tuned", "Counted", "Moody", "Hanging", "Deadly",
     "Fickle", "Plain", "Mapless", "WrongLength", "Differing", "Constant", "Lost", "Spoiling", "Interrupted",
-    "Resized",
+    "Resized", "Seldom",
 )  # fmt: skip
 SOURCES = (
     "Good", "NoOrigin", "OriginText", "NoIteration", "WrongOptions", "ClassAlone", "HalfResumable", "Dicts",
@@ -279,6 +284,9 @@ def test_a_statistic_with_which_p_would_be_wrong_is_refused_at_calibration(
     bundle = create_bundle(healthy_events(2000, 1), recipe_of(name), tmp_path / "b")
     with pytest.raises(error, match=words):
         calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    assert not list(
+        bundle.path.glob("toys-*")
+    )  # a statistic that is mended shall not find what it gave before
 
 
 @pytest.mark.usefixtures("_plugins")
@@ -508,6 +516,17 @@ def calibrated(statistic: str, folder: Path) -> StoredBundle:
     """A bundle of a statistic, with a null table."""
     bundle = create_bundle(healthy_events(2000, 1), recipe_of(statistic), folder / "m.dqmref")
     return calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_a_statistic_may_learn_a_ratio_of_few_windows(tmp_path: Path) -> None:
+    evaluator = Evaluator(calibrated("seldom", tmp_path))
+    x = healthy_events(N_WINDOW, 100)
+    assert evaluator.evaluate(window_of(x)).find_explanation() is None
+    x[0, 0] = 100.0
+    found = evaluator.evaluate(window_of(x)).find_explanation()
+    assert found is not None
+    assert all(np.isfinite(share) for _, share in found.ranking)
 
 
 def send_moods(site: Site, *moods: float) -> None:
