@@ -19,6 +19,7 @@
 
 from __future__ import annotations
 
+import signal
 import unicodedata
 from collections.abc import Sequence
 
@@ -39,6 +40,7 @@ __all__ = [
     "WorkerError",
     "escape_text",
     "format_count",
+    "format_exit",
     "format_names",
 ]
 
@@ -197,6 +199,22 @@ def format_count(n: int, noun: str, plural: str | None = None) -> str:
     '0 masses'
     """
     return f"{n} {noun if n == 1 else plural or noun + 's'}"
+
+
+def format_exit(code: int | None) -> str:
+    """Say how a process ended: with an exit code, or by a signal, of which `code` is the negative number.
+
+    Examples
+    --------
+    >>> format_exit(7)
+    'with exit code 7'
+    >>> format_exit(-11)
+    'by signal 11 (SIGSEGV)'
+    """
+    if code is None or code >= 0:
+        return f"with exit code {code}"
+    known = {int(one): one.name for one in signal.Signals}
+    return f"by signal {-code}" + (f" ({known[-code]})" if -code in known else "")
 
 
 def format_names(names: Sequence[str], most: int = 8, *, separator: str = ", ") -> str:

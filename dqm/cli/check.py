@@ -9,11 +9,12 @@ import typer
 
 from dqm.cli.output import say
 from dqm.cli.settings import Overrides, conflict, parse_overrides
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, DqmError
 from dqm.service.configuration_check import (
     describe_awaited,
     describe_judged,
     find_all_problems,
+    find_notes,
     is_of_daemon,
 )
 
@@ -53,16 +54,26 @@ def check(
         say(problem, err=True)
     if problems:
         raise typer.Exit(1)
+    lines = _describe_daemon(config, overrides) if is_of_daemon(config) else []
     say(f"{config}: no mistakes found")
-    if is_of_daemon(config):
-        from dqm.service.process_log import log_to_stderr
+    for line in lines:
+        say(line)
 
-        log_to_stderr()
-        for line in describe_judged(config, overrides):
-            say(line)
-    else:
+    if not is_of_daemon(config):
         for line in describe_awaited(config, overrides):
             say(f"note: {line}", err=True)
+
+
+def _describe_daemon(config: Path, overrides: dict[str, object]) -> list[str]:
+    """Say what is judged and what has no effect; what stops the daemon all the same is a mistake."""
+    from dqm.service.process_log import log_to_stderr
+
+    log_to_stderr()
+    try:
+        return [*describe_judged(config, overrides), *find_notes(config, overrides)]
+    except DqmError as error:
+        say(f"{config}: {error}", err=True)
+        raise typer.Exit(1) from error
 
 
 def _check_plugin(name: str, settings: dict[str, object], seconds: float) -> None:

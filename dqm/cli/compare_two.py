@@ -16,7 +16,7 @@ from dqm.cli.parallel import open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import conflict, parse_runs, split_names
 from dqm.cli.tables import cell, print_table
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, format_count
 
 if TYPE_CHECKING:
     from dqm.events import ReferenceCurve
@@ -279,7 +279,7 @@ def _table(made: _Compared) -> Table:
     rows = [
         ("A", events[0]),
         ("B", events[1]),
-        ("p", f"{found.p:.4g} ({found.n_permutations} permutations)"),
+        ("p", f"{found.p:.4g} ({format_count(found.n_permutations, 'permutation')})"),
         ("Z", "-" if found.z is None else f"{found.z:.2f}"),
         ("t", f"{found.t_first:.1f} of A + {found.t_second:.1f} of B = {found.t:.1f}"),
     ]

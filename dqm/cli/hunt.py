@@ -17,7 +17,7 @@ from dqm.cli.parallel import ProcessesOption, open_workers
 from dqm.cli.progress import progress_bar
 from dqm.cli.settings import Chamber, Features, Read, ReadAs, parse_reading, refuse_given, split_names
 from dqm.cli.tables import cell, print_table
-from dqm.errors import ConfigError
+from dqm.errors import ConfigError, format_count
 
 if TYPE_CHECKING:
     from dqm.service.offline.hunting import HuntOutcome
@@ -159,9 +159,8 @@ def _print_found(found: HuntOutcome) -> None:
     """Print the windows that stand out, or say that none does."""
     if found.leading:
         print_table(_table_of_windows(found))
-    said = (
-        f"p = {found.p:.4g} of the whole hunt: {found.n_events} events, {found.n_permutations} permutations"
-    )
+    permutations = format_count(found.n_permutations, "permutation")
+    said = f"p = {found.p:.4g} of the whole hunt: {format_count(found.n_events, 'event')}, {permutations}"
     if not found.leading:
         best = found.best
         low, high = format_range(best.low, best.high)

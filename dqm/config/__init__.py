@@ -28,7 +28,7 @@ from dqm.config.files import (
     replacing,
 )
 from dqm.config.grafana import TOKEN_VARIABLE, GrafanaSection, check_url, read_token
-from dqm.config.interface import accepts, check_call, check_members, plugin_errors
+from dqm.config.interface import accepts, check_call, check_members, place_of, plugin_errors
 from dqm.config.load import (
     find_problems,
     load_collector,
@@ -39,7 +39,7 @@ from dqm.config.load import (
     validate,
 )
 from dqm.config.notify import NotifyRuleSection, NotifySection, NotifyTargetSection, read_target_url
-from dqm.config.packages import NeedsPackages, check_packages
+from dqm.config.packages import NeedsPackages, check_packages, check_packages_of
 from dqm.config.plugins import PLUGIN_GROUPS, find_plugin, installed_plugins, label_of, origin_of_plugin
 from dqm.config.streams import ConditionRule, GroupSection, ReferenceSection, StreamSection
 from dqm.config.values import (
@@ -97,6 +97,7 @@ __all__ = [
     "check_call",
     "check_members",
     "check_packages",
+    "check_packages_of",
     "check_private",
     "check_url",
     "check_writers",
@@ -111,6 +112,7 @@ __all__ = [
     "make_private_file",
     "origin_of_plugin",
     "parse_value",
+    "place_of",
     "plugin_errors",
     "read_secret",
     "read_target_url",

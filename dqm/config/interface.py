@@ -17,7 +17,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from dqm.errors import DqmError, PluginError
 
-__all__ = ["accepts", "check_call", "check_members", "members_of", "plugin_errors"]
+__all__ = ["accepts", "check_call", "check_members", "members_of", "place_of", "plugin_errors"]
 
 _OF_PROTOCOLS = {"__init__", "__subclasshook__"}
 """Functions that every Protocol has in its own dictionary."""
@@ -140,6 +140,12 @@ def plugin_errors(label: str) -> Iterator[None]:
         words = " ".join(str(error).split())
         said = f"{type(error).__name__}: {words}" if words else type(error).__name__
         raise PluginError(f"{label} raised {said}{_place(error)}") from error
+
+
+def place_of(function: object) -> str:
+    """Give file and first line of a function, in brackets after a space; empty if they are not known."""
+    code = getattr(inspect.unwrap(function), "__code__", None) if callable(function) else None
+    return f" ({Path(code.co_filename).name}, line {code.co_firstlineno})" if code else ""
 
 
 def _place(error: Exception) -> str:

@@ -322,15 +322,27 @@ def _explain(model: type[BaseModel], problem: ErrorDetails) -> str:
     if problem["type"] == "value_error":
         return message
     given = repr(problem["input"])
-    message = _OWN_WORDS.get(problem["type"], message)
-    return f"{message[:1].lower()}{message[1:]}, got {given if len(given) <= 80 else given[:77] + '...'}"
+    said = _explain_table(model, problem) or _OWN_WORDS.get(problem["type"])
+    said = said or f"{message[:1].lower()}{message[1:]}"
+    return f"{said}, got {given if len(given) <= 80 else given[:77] + '...'}"
+
+
+def _explain_table(model: type[BaseModel], problem: ErrorDetails) -> str:
+    """Say how a table is written, if one is missing; empty otherwise."""
+    loc = problem["loc"]
+    is_one = problem["type"] in {"model_type", "dict_type"}
+    if not (is_one or (problem["type"] == "tuple_type" and _names_at(model, loc) and loc)):
+        return ""
+    if not issubclass(model, DaemonConfig | CollectorConfig):
+        return "must be a table, as in {a = 1}"  # where its header is, only who asks knows
+    path = ".".join(part for part in loc if isinstance(part, str))
+    is_list = not is_one or isinstance(loc[-1], int)
+    return f"must be tables: [[{path}]]" if is_list else f"must be a table: [{path}]"
 
 
 _OWN_WORDS = {
     "tuple_type": 'must be a list, as in ["a", "b"]',
     "list_type": 'must be a list, as in ["a", "b"]',
-    "dict_type": "must be a table, as in {a = 1}",
-    "model_type": "must be a table, as in {a = 1}",
 }
 """What pydantic says in words of Python."""
 

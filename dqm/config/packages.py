@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Protocol, runtime_checkable
 
-from dqm.errors import ConfigError
+from dqm.config.interface import place_of, plugin_errors
+from dqm.errors import ConfigError, PluginError
 
-__all__ = ["NeedsPackages", "check_packages"]
+__all__ = ["NeedsPackages", "check_packages", "check_packages_of"]
 
 
 @runtime_checkable
@@ -17,6 +18,37 @@ class NeedsPackages(Protocol):
 
     def packages(self) -> Mapping[str, str]:
         """Give the importable name of each package that these options need, and the extra that has it."""
+
+
+def check_packages_of(label: str, plugin: object, where: str | None = None) -> None:
+    """Refuse a plugin that needs packages that are not installed; what says nothing needs none.
+
+    Parameters
+    ----------
+    label, where
+        As in `check_packages`.
+    plugin : object
+        Perhaps a `NeedsPackages`.
+
+    Raises
+    ------
+    ConfigError
+        As `check_packages`.
+    PluginError
+        If it does not give names of packages and extras.
+    """
+    if not isinstance(plugin, NeedsPackages):
+        return
+    with plugin_errors(label):
+        packages: object = plugin.packages()
+    if not isinstance(packages, Mapping) or not all(
+        isinstance(one, str) and one for pair in packages.items() for one in pair
+    ):
+        raise PluginError(
+            f"{label} gave {packages!r:.80} in 'packages'{place_of(plugin.packages)}",
+            fix="It must give a dict: the importable name of each package, with the extra of dqm that has it",
+        )
+    check_packages(label, packages, where)
 
 
 def check_packages(label: str, packages: Mapping[str, str], where: str | None = None) -> None:
@@ -36,7 +68,7 @@ def check_packages(label: str, packages: Mapping[str, str], where: str | None = 
     ConfigError
         If one is missing; the message names all that are, and the extras to install.
     """
-    missing = [name for name in packages if find_spec(name) is None]
+    missing = [name for name in packages if not _is_installed(name)]
     if not missing:
         return
     extras = sorted({packages[name] for name in missing})
@@ -47,3 +79,10 @@ def check_packages(label: str, packages: Mapping[str, str], where: str | None = 
         fix=f"Install dqm with its extra{'s' if len(extras) > 1 else ''} {names}, in its source by "
         f"pip install '.[{','.join(extras)}]'",
     )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):  # the package around it is missing, or this is no name
+        return False

@@ -58,7 +58,7 @@ from .renewal import Renewal, compare_with_old, recipe_like
 from .rolling_evaluator import RollingEvaluator
 from .rule import ReferenceRule, describe_unreferenced
 from .run_check import describe_pause, refuse_jump, refuse_run
-from .sample_comparison import SampleComparison, compare_samples, refuse_pair
+from .sample_comparison import SampleComparison, compare_samples, refuse_common, refuse_pair
 from .splits import OriginName, ToyOrigin, choose_reference_size, origin_of, uncertainty_of
 from .statistic import prepare_statistic
 from .stored_bundle import StoredBundle
@@ -159,6 +159,7 @@ __all__ = [
     "read_certificate",
     "recipe_like",
     "reference_curve",
+    "refuse_common",
     "refuse_jump",
     "refuse_pair",
     "refuse_run",

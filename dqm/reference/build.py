@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from dqm.errors import InputError, format_count
+from dqm.errors import InputError, PluginError, format_count
 from dqm.events import FloatArray, WindowCut
 from dqm.events.finite import is_count
 from dqm.nplm import FeatureKind
 from dqm.nplm.samples import MOST_COUNTED, Sample, merge
 from dqm.reference.features import choose_kinds, refuse_useless
 from dqm.reference.manifest import CountedRows, Manifest, NanRows, Source, check_names
+from dqm.reference.prepared_statistic import LEAVE_ALONE, fingerprint
 from dqm.reference.processes import one_thread
 from dqm.reference.splits import refuse_sizes
 from dqm.reference.statistic import PreparedStatistic, Settings, find_statistic
@@ -149,7 +150,7 @@ def create_bundle(
     centers = chosen.centers
     settings = chosen.settings
     test = chosen.make(reference, centers)
-    _try(test, pool, recipe, len(reference.x), rng)
+    _try(test, pool, recipe, reference.x, rng)
     arrays = {"reference": reference.x, "centers": centers, "pool": pool.x}
     files = {kind: array_file(kind, values) for kind, values in arrays.items()}
     named = {files[kind].name: values for kind, values in arrays.items()}
@@ -305,14 +306,17 @@ def _check_counts(
 
 
 def _try(
-    test: PreparedStatistic, pool: Sample, recipe: Recipe, n_rows: int, rng: np.random.Generator
+    test: PreparedStatistic, pool: Sample, recipe: Recipe, reference: FloatArray, rng: np.random.Generator
 ) -> None:
-    """Test a first window, so that what cannot be tested, or explained with `n_rows`, is not built."""
+    """Test a first window, so that what cannot be tested or explained is not built."""
     n = max(1, round(recipe.n_expected))
     window = Sample(pool.x[:n]) if pool.counts is None else pool.split([n], rng)[0]
+    before = fingerprint([reference])
     outcome = test.evaluate(window.x, weights=window.counts)
     if outcome.converged:
-        test.learned_ratio(outcome, n_rows)
+        test.learned_ratio(outcome, len(reference))
+    if fingerprint([reference]) != before:
+        raise PluginError(f"{test.label} changed the reference in place", fix=LEAVE_ALONE)
 
 
 def _keep_counts(

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from dqm.errors import BundleError, InputError, format_count
+from dqm.config import label_of
+from dqm.errors import BundleError, InputError, PluginError, format_count
 from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.null import NullTable, measure_linear_share, split_offset
@@ -65,6 +66,8 @@ def calibrate(
         If the bundle has too few events for such windows or the numbers are out of range.
     BundleError
         If the fit of a toy does not converge, or the directory cannot be written.
+    PluginError
+        If the statistic fails, has the same t for all toys, or another one for a window tested alone.
     WorkerError
         If the workers are lost; what they finished is kept.
     """
@@ -87,7 +90,7 @@ def calibrate(
         progress,
         known=bundle.toys(known) if known is not None and is_same else None,
     )
-    refuse_failures(bundle, kind, toys)
+    refuse_failures(bundle, work, toys)
     entry = describe_table(bundle, kind, toys, seed=seed, per_split=per_split)
     calibrated = bundle.add_null_table(entry, toys)
     work.clear()
@@ -130,15 +133,35 @@ def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:
     return f"{remark}; {uncertain}" if remark else uncertain
 
 
-def refuse_failures(bundle: StoredBundle, kind: WindowKind, toys: FloatArray) -> None:
-    """Refuse toys whose fits did not converge; raises `BundleError`."""
-    failed = np.flatnonzero(~np.isfinite(toys[:, 0]))
+def refuse_failures(bundle: StoredBundle, work: ToyWork, toys: FloatArray) -> None:
+    """Refuse toys that make no null table, and forget them.
+
+    Raises
+    ------
+    BundleError
+        If fits did not converge.
+    PluginError
+        If all have the same t: every window would have p = 1.
+    """
+    t = toys[:, 0]
+    failed = np.flatnonzero(~np.isfinite(t))
+    of_toys = f"{len(toys)} toys of {work.kind.n_expected:g} events"
     if len(failed):
+        work.clear()
+        penalty = "penalty" in bundle.manifest.settings
         raise BundleError(
-            f"the fit of {len(failed)} of {len(toys)} toys of {kind.n_expected:g} events did not converge "
-            f"(first: toy {failed[0]})",
+            f"the fit of {len(failed)} of {of_toys} did not converge (first: toy {failed[0]})",
             where=str(bundle.path),
-            fix="Build the bundle with a larger penalty",
+            fix="Build the bundle with a larger penalty" if penalty else "Choose other settings or features",
+        )
+    if (t == t[0]).all():
+        work.clear()
+        label = label_of("dqm.statistics", bundle.manifest.statistic)
+        raise PluginError(
+            f"{label} gave t = {t[0]:g} for each of {of_toys}: it tells no window from another, so that all "
+            "would have p = 1",
+            where=str(bundle.path),
+            fix="Choose other settings or another statistic",
         )
 
 

@@ -428,7 +428,8 @@ class Evaluator:
             n_outside = format_count(outcome.n_outside, "event lies", "events lie")
             remarks.append(f"{n_outside} where the reference has none (expected: {expected:.2g})")
         for name, (low, high) in self._learned.items():
-            value = outcome.nuisances[name].reference.value
+            fitted = outcome.nuisances.get(name)  # a statistic may give none
+            value = low if fitted is None else fitted.reference.value
             if not low <= value <= high:
                 remarks.append(
                     f"{name} is fitted at {value:.3g}, outside the {low:g} to {high:g} it was learned in"

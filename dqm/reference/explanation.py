@@ -18,8 +18,8 @@ from dqm.reference.manifest import NullTableEntry
 from dqm.reference.outside import Outside
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
-from dqm.reference.prepared_statistic import LearnedRatio
 from dqm.reference.statistic import Outcome, PreparedStatistic, is_lower_bound
+from dqm.reference.statistic_outcome import LearnedRatio
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.templates import KnownFaults
 from dqm.reference.toys import Toy, ToySource
@@ -297,7 +297,11 @@ class Explainer:
             ]
             table = self._bundle.toys(self._entry)[:, 0]
             t_healthy = table if place is None else np.array([outcome.t for outcome in outcomes])
-            self._healthy[place] = np.mean(found, axis=0), t_healthy
+            n_features = len(
+                self._bundle.manifest.features
+            )  # a statistic may learn a ratio of few windows only
+            by_chance = np.mean(found, axis=0) if found else np.zeros(n_features)
+            self._healthy[place] = by_chance, t_healthy
         return self._healthy[place]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from dqm.config import replacing
-from dqm.errors import BundleError
+from dqm.errors import BundleError, PluginError
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
 from dqm.reference.manifest import WindowKind
@@ -36,6 +36,12 @@ CHUNK = 25
 CHUNK_OF_DRAWN = 1000
 """The same if the test is quick with toys from one pool: it looks at each event of the pool once for all of
 them. This takes a second or two."""
+
+N_TESTED_TWICE = 2
+"""Toys that are also tested alone, to see whether this gives the same."""
+
+AGREEMENT = 1e-3
+"""Largest difference of their t, relative to the largest t of the toys tested together."""
 
 Chunk = tuple[int, int, int]
 """Place of its work, first toy, number of toys."""
@@ -135,6 +141,8 @@ def run_toys(
         If the directory cannot be written, or the workers do not find the bundle.
     InputError
         If such toys cannot be thrown.
+    PluginError
+        If the statistic fails; then nothing that is finished is kept.
     WorkerError
         If the workers are lost.
     """
@@ -155,12 +163,17 @@ def run_toys(
                 missing.append((place, first, size))
     finished = sum(len(values) for parts in rows for values in parts.values())
     progress(finished, n_toys * len(works))
-    for done, values in workers.run(_Toys(tuple(works)), missing):
-        place, first, size = missing[done]
-        _write_chunk(works[place].chunk(first), values)
-        rows[place][first] = values
-        finished += size
-        progress(finished, n_toys * len(works))
+    try:
+        for done, values in workers.run(_Toys(tuple(works)), missing):
+            place, first, size = missing[done]
+            _write_chunk(works[place].chunk(first), values)
+            rows[place][first] = values
+            finished += size
+            progress(finished, n_toys * len(works))
+    except PluginError:  # the statistic must be mended, so what it gave before counts for nothing
+        for work in works:
+            work.clear()
+        raise
     return [np.concatenate([parts[first] for first in sorted(parts)]) for parts in rows]
 
 
@@ -263,7 +276,30 @@ def _from_splits(bundle: StoredBundle, work: ToyWork, first: int, size: int) -> 
 
 def _test(test: PreparedStatistic, source: ToySource, seed: int, indices: range) -> list[Outcome]:
     toys = [source.throw(seed, index) for index in indices]
-    return list(evaluate_toys(test, toys, source.pool))
+    found = list(evaluate_toys(test, toys, source.pool))
+    if indices.start == 0:
+        _refuse_disagreement(test, toys, found)
+    return found
+
+
+def _refuse_disagreement(test: PreparedStatistic, toys: Sequence[Toy], found: Sequence[Outcome]) -> None:
+    """Refuse a statistic that gives another t alone, as windows are tested, than among others, as toys are.
+
+    Raises
+    ------
+    PluginError
+        If it does for one of the first toys: then every p would be wrong.
+    """
+    most = AGREEMENT * max((abs(one.t) for one in found if one.converged), default=0.0)
+    for toy, among in list(zip(toys, found, strict=True))[:N_TESTED_TWICE]:
+        alone = test.evaluate(toy.x, auxiliary=toy.auxiliary, weights=toy.weights)
+        if alone.converged and among.converged and abs(alone.t - among.t) > most:
+            raise PluginError(
+                f"{test.label} gave t = {alone.t:.6g} for a window alone and t = {among.t:.6g} for the same "
+                f"window among {len(toys)}",
+                fix="Let 'evaluate', 'evaluate_many' and 'evaluate_drawn' agree: p compares windows tested "
+                "alone with toys tested together",
+            )
 
 
 def _make_directory(work: ToyWork) -> None:

@@ -1,23 +1,23 @@
 """A statistic that is set up for a reference, built in or a plugin: complete and checked.
 
 A plugin may leave out what `statistic_interface` allows; it is added here. Errors of a plugin, and values
-that cannot be used, become a `PluginError` that names it.
+that cannot be used, become a `PluginError` that names it. So does a window that it changes in place: its
+events are also counted, explained and kept.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from numbers import Real
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dqm.config import check_members, plugin_errors
+from dqm.config import check_members, place_of, plugin_errors
 from dqm.errors import PluginError, format_count
-from dqm.events import FloatArray, NuisanceResult
+from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
 from dqm.reference.statistic_interface import (
     BatchStatistic,
@@ -29,44 +29,12 @@ from dqm.reference.statistic_interface import (
     Stoppable,
     Thrower,
 )
+from dqm.reference.statistic_outcome import LearnedRatio, complete_outcome, read_ratio
 
-__all__ = ["CompletedOutcome", "LearnedRatio", "PreparedStatistic", "is_lower_bound", "is_number"]
+__all__ = ["LEAVE_ALONE", "PreparedStatistic", "fingerprint", "is_lower_bound"]
 
-_MEMBERS = ("t", "tau", "delta", "converged", "nuisances", "n_outside")
-
-
-@dataclass(frozen=True, slots=True)
-class CompletedOutcome:
-    """Outcome of a statistic that gives a number, or an object without some members.
-
-    Parameters
-    ----------
-    t, tau, delta, converged, nuisances, n_outside
-        As in `Outcome`.
-    own : object
-        What the statistic gave.
-    """
-
-    t: float
-    tau: float
-    delta: float
-    converged: bool
-    nuisances: Mapping[str, NuisanceResult]
-    n_outside: int
-    own: object = field(repr=False, compare=False)
-
-
-@runtime_checkable
-class LearnedRatio(Protocol):
-    """What an outcome has if its statistic learns a density ratio; without it there is no explanation."""
-
-    @property
-    def reference_weights(self) -> FloatArray:
-        """Events each reference event stands for, at the fitted nuisance parameters."""
-
-    @property
-    def log_ratio_reference(self) -> FloatArray:
-        """Learned log ratio f at the reference events."""
+LEAVE_ALONE = "Let it work on a copy: dqm goes on with these arrays"
+"""What to do about a statistic that changes an array in place."""
 
 
 def is_lower_bound(outcome: Outcome) -> bool:
@@ -86,12 +54,15 @@ class PreparedStatistic:
         The object of the plugin.
     low, high : ndarray, shape (d,)
         Range of the reference.
+    nuisances : tuple of str
+        Nuisance parameters that it was given.
     """
 
     label: str
     own: Statistic
     low: FloatArray
     high: FloatArray
+    nuisances: tuple[str, ...] = ()
 
     def evaluate(
         self,
@@ -120,12 +91,14 @@ class PreparedStatistic:
         InputError
             If the window cannot be tested.
         PluginError
-            If the statistic raises, or gives what is not an outcome.
+            If the statistic raises, changes the window, or gives what is not an outcome.
         """
         given: dict[str, Any] = {"auxiliary": auxiliary, "weights": weights, "masked": masked}
         needed = {name: value for name, value in given.items() if value is not None and len(value)}
+        before = fingerprint([data])
         with plugin_errors(self.label):
             found = self.own.evaluate(data, **needed)
+        self._refuse_change("evaluate", "the window", before, [data])
         return self._complete(found, data, weights)
 
     def evaluate_many(
@@ -149,8 +122,10 @@ class PreparedStatistic:
         is_measured = auxiliaries is not None and any(auxiliaries)
         given: dict[str, Any] = {"auxiliaries": auxiliaries if is_measured else None, "weights": weights}
         needed = {name: value for name, value in given.items() if value is not None}
+        before = fingerprint(windows)
         with plugin_errors(self.label):
-            found = list(self.own.evaluate_many(windows, **needed))
+            found = _listed(self.own.evaluate_many(windows, **needed))
+        self._refuse_change("evaluate_many", "a window", before, windows)
         return self._complete_all("evaluate_many", found, windows, weights)
 
     def evaluate_drawn(
@@ -181,45 +156,15 @@ class PreparedStatistic:
         if not isinstance(self.own, DrawnStatistic):
             return self.evaluate_many(windows, weights=weights)
         needed = {} if weights is None else {"weights": weights}
+        before = fingerprint([pool])
         with plugin_errors(self.label):
-            found = list(self.own.evaluate_drawn(pool, rows, **needed))
+            found = _listed(self.own.evaluate_drawn(pool, rows, **needed))
+        self._refuse_change("evaluate_drawn", "the pool", before, [pool])
         return self._complete_all("evaluate_drawn", found, windows, weights)
 
     def learned_ratio(self, outcome: object, n_reference: int) -> LearnedRatio | None:
-        """Give the density ratio that an outcome has learned.
-
-        Parameters
-        ----------
-        outcome : object
-            What `evaluate` gave, or a part of it.
-        n_reference : int
-            Rows of the reference.
-
-        Returns
-        -------
-        LearnedRatio or None
-            None if the statistic learns no density ratio.
-
-        Raises
-        ------
-        PluginError
-            If its arrays do not have one finite number for each row of the reference.
-        """
-        own = outcome.own if isinstance(outcome, CompletedOutcome) else outcome
-        with plugin_errors(self.label):
-            if not isinstance(own, LearnedRatio):
-                return None
-            found = {
-                "reference_weights": own.reference_weights,
-                "log_ratio_reference": own.log_ratio_reference,
-            }
-        for name, values in found.items():
-            if np.shape(values) != (n_reference,) or not np.isfinite(values).all():
-                raise PluginError(
-                    f"{self.label} gave {name!r} of shape {np.shape(values)}",
-                    fix=f"It must have shape ({n_reference},), one finite number for each reference event",
-                )
-        return own
+        """Give the density ratio that an outcome has learned, as `read_ratio`."""
+        return read_ratio(self.label, outcome, n_reference)
 
     @property
     def prepared(self) -> dict[str, NDArray[Any]]:
@@ -237,79 +182,90 @@ class PreparedStatistic:
         return arrays
 
     @property
-    def thrower(self) -> Thrower | None:
-        """The object that throws the toys, if the statistic does so itself."""
-        return self.own if isinstance(self.own, Thrower) else None
+    def throws_toys(self) -> bool:
+        """Whether the statistic throws its toys itself."""
+        return isinstance(self.own, Thrower)
+
+    def throw(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        """Draw a healthy window, as `Thrower`; raises `PluginError` if it gives something else."""
+        thrower = cast(Thrower, self.own)
+        with plugin_errors(self.label):
+            found = thrower.throw(rng)
+        parts = found if isinstance(found, tuple) else ()
+        shapes = [one.shape for one in parts if isinstance(one, np.ndarray)]
+        if [len(shape) for shape in shapes] != [2, 1] or shapes[0][0] != shapes[1][0]:
+            raise PluginError(
+                f"{self.label} gave {found!r:.80} in 'throw'{place_of(thrower.throw)}",
+                fix="It must give rows of shape (n_data, d), and their counts, of shape (n_data,)",
+            )
+        return found
 
     def at(self, n_expected: float) -> PreparedStatistic | None:
         """Give the same for windows of another size; None if it must be made anew."""
         if not isinstance(self.own, Resizable):
             return None
         with plugin_errors(self.label):
-            return self._with(self.own.at(n_expected))
+            return self._with("at", self.own.at(n_expected))
 
     def stopping_above(self, t: float) -> PreparedStatistic:
         """Give the same, which may end early where its value is above t; itself if it cannot."""
         if not isinstance(self.own, Stoppable):
             return self
         with plugin_errors(self.label):
-            return self._with(self.own.stopping_above(t))
+            return self._with("stopping_above", self.own.stopping_above(t))
 
-    def _with(self, own: Statistic) -> PreparedStatistic:
-        check_members(self.label, own, Statistic)
+    def _with(self, member: str, own: Statistic) -> PreparedStatistic:
+        check_members(f"what {member!r} of {self.label} gave, {own!r:.80},", own, Statistic)
         return replace(self, own=own)
 
     def _complete_all(
         self,
         member: str,
-        found: Sequence[object],
+        found: object,
         windows: Sequence[FloatArray],
         weights: Sequence[FloatArray] | None,
     ) -> list[Outcome]:
-        if len(found) != len(windows):
-            raise PluginError(
-                f"{self.label} gave {format_count(len(found), 'outcome')} for "
-                f"{format_count(len(windows), 'window')} in {member!r}",
-                fix="It must give one for each",
-            )
-        of_windows = weights if weights else [None] * len(windows)
-        return [
-            self._complete(one, window, counts)
-            for one, window, counts in zip(found, windows, of_windows, strict=True)
-        ]
-
-    def _complete(self, found: object, data: FloatArray, weights: FloatArray | None) -> Outcome:
-        """Check what a statistic gave for a window, and add what it left out."""
-        t = found if is_number(found) else getattr(found, "t", None)
-        if not is_number(t):
-            what = f"an object of type {type(found).__name__}" if t is None else f"t = {t!r}"
-            raise PluginError(
-                f"{self.label} gave {what} for a window", fix="It must give a number, or an object with 't'"
-            )
-        converged = bool(getattr(found, "converged", True))
-        if converged and not math.isfinite(t):
-            raise PluginError(
-                f"{self.label} gave t = {t} for a window of {format_count(len(data), 'row')}",
-                fix="It must give a finite number, or converged = False",
-            )
-        if all(hasattr(found, name) for name in _MEMBERS):
-            return found  # type: ignore[return-value]
-        return CompletedOutcome(
-            t=float(t),
-            tau=float(getattr(found, "tau", t)),
-            delta=float(getattr(found, "delta", 0.0)),
-            converged=converged,
-            nuisances=getattr(found, "nuisances", {}),
-            n_outside=self._count_outside(found, data, weights),
-            own=found,
+        n_windows = format_count(len(windows), "window")
+        if not isinstance(found, list):
+            gave = f"an object of type {type(found).__name__}"
+        elif len(found) != len(windows):
+            gave = format_count(len(found), "outcome")
+        else:
+            of_windows = weights if weights else [None] * len(windows)
+            return [
+                self._complete(one, window, counts)
+                for one, window, counts in zip(found, windows, of_windows, strict=True)
+            ]
+        raise PluginError(
+            f"{self.label} gave {gave} for {n_windows} in {member!r}{place_of(getattr(self.own, member))}",
+            fix="It must give one for each",
         )
 
-    def _count_outside(self, found: object, data: FloatArray, weights: FloatArray | None) -> int:
-        if hasattr(found, "n_outside"):
-            return int(found.n_outside)
-        return Sample(data, weights).count_outside(self.low, self.high)
+    def _complete(self, found: object, data: FloatArray, weights: FloatArray | None) -> Outcome:
+        return complete_outcome(
+            self.label,
+            found,
+            n_rows=len(data),
+            nuisances=self.nuisances,
+            count_outside=lambda: Sample(data, weights).count_outside(self.low, self.high),
+        )
+
+    def _refuse_change(self, member: str, what: str, before: int, arrays: Iterable[FloatArray]) -> None:
+        if fingerprint(arrays) != before:
+            raise PluginError(
+                f"{self.label} changed {what} in place in {member!r}{place_of(getattr(self.own, member))}",
+                fix=LEAVE_ALONE,
+            )
 
 
-def is_number(value: object) -> TypeGuard[float]:
-    """Tell whether a plugin gave a number; a truth value does not count."""
-    return isinstance(value, Real | np.number) and not isinstance(value, bool | np.bool_)
+def fingerprint(arrays: Iterable[FloatArray]) -> int:
+    """Give a number that is another one if a value in the arrays is."""
+    found = 0
+    for values in arrays:
+        found = zlib.crc32(np.ascontiguousarray(values).data, found)
+    return found
+
+
+def _listed(found: object) -> object:
+    """List what a plugin gave for several windows, if this can be listed; a generator runs here."""
+    return list(found) if isinstance(found, Iterable) else found

@@ -29,7 +29,6 @@ from dqm.reference.manifest import WindowKind
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.processes import Workers
 from dqm.reference.statistic import Outcome, find_statistic, prepare_for_split
-from dqm.reference.statistic_interface import Thrower
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.toys import NOMINAL, Toy, ToySource, largest_window
 
@@ -229,7 +228,7 @@ class BlockWork:
             others, bundle.manifest.settings, n_expected=self.kind.n_expected, prepared={"map": known}
         )
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(block, 0, 1)))
-        thrown = [cast(Thrower, test.thrower).throw(rng) for _ in range(self.plan.n_toys)]
+        thrown = [test.throw(rng) for _ in range(self.plan.n_toys)]
         toys = [Toy(x, {}, weights) for x, weights in thrown]
         numbers = known[:, :1]
         windows = [Toy(numbers, {}, hits) for hits in parts[block][: self.plan.n_windows]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from dqm.reference.explanation import MAX_PAIRED, departure, describe_ranking, r
 from dqm.reference.features import choose_kinds, constant_features
 from dqm.reference.processes import Workers, one_thread
 
-__all__ = ["SampleComparison", "compare_samples", "refuse_pair"]
+__all__ = ["SampleComparison", "compare_samples", "refuse_common", "refuse_pair"]
 
 Model = Literal["kernel", "neural"]
 """What describes the samples: kernels of several widths, or a small network."""
@@ -319,6 +320,30 @@ def _is_same(first: Sample, second: Sample) -> bool:
     """Tell whether two counted samples are equal, whatever the order of their rows."""
     pool = merge(first, second)
     return bool(np.allclose(2.0 * _division(pool, first), pool.weights))
+
+
+def refuse_common(samples: Sequence[FloatArray], labels: Sequence[str]) -> None:
+    """Refuse samples of which two have more events in common than chance explains.
+
+    Parameters
+    ----------
+    samples : sequence of ndarray, each of shape (n_events, d)
+        Single events.
+    labels : sequence of str
+        What they are called.
+
+    Raises
+    ------
+    InputError
+        For the first such pair.
+    """
+    owner = np.repeat(np.arange(len(samples)), [len(x) for x in samples])
+    _, place = np.unique(np.concatenate(samples), axis=0, return_inverse=True)
+    held = np.unique(np.column_stack([place.ravel(), owner]), axis=0)
+    shared = held[np.isin(held[:, 0], held[1:, 0][held[1:, 0] == held[:-1, 0]])]
+    sharing = np.unique(shared[:, 1])
+    for first, second in combinations(map(int, sharing), 2):
+        _refuse_overlap(samples[first], samples[second], (labels[first], labels[second]))
 
 
 def _refuse_overlap(first: FloatArray, second: FloatArray, labels: tuple[str, str]) -> None:

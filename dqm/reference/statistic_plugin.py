@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from dqm.config import accepts, check_call, check_members, find_plugin, label_of, plugin_errors
+from dqm.config import accepts, check_call, check_members, find_plugin, label_of, place_of, plugin_errors
 from dqm.errors import BundleError, InputError, PluginError
 from dqm.events import FloatArray
 from dqm.nplm.samples import Sample
-from dqm.reference.prepared_statistic import PreparedStatistic, is_number
+from dqm.reference.prepared_statistic import LEAVE_ALONE, PreparedStatistic, fingerprint
 from dqm.reference.statistic_interface import (
     GIVEN,
     GIVEN_TO_TUNE,
@@ -32,6 +32,7 @@ from dqm.reference.statistic_interface import (
     Stoppable,
     Thrower,
 )
+from dqm.reference.statistic_outcome import is_number
 
 __all__ = ["StatisticPlugin", "find_statistic"]
 
@@ -125,6 +126,8 @@ class StatisticPlugin:
         ------
         InputError
             If it has no such setting, or a value is not a number, text or tuple of these, or one is missing.
+        PluginError
+            If a usual value is none of these and not None.
         """
         for name in given:
             if name not in self.settings:
@@ -148,6 +151,11 @@ class StatisticPlugin:
                 raise InputError(
                     f"the setting {name!r} of {self.label} is {value!r}",
                     fix="Give a number, a text, or several of one of these",
+                )
+            elif value is not None:
+                raise PluginError(
+                    f"{self.label} has the setting {name!r} with the usual value {value!r:.80}",
+                    fix="It must be a number, a text, a tuple of one of these, or None: the bundle keeps it",
                 )
         return chosen
 
@@ -202,25 +210,31 @@ class StatisticPlugin:
         InputError
             If it does not take nuisance parameters or counts that there are, or refuses what it is given.
         PluginError
-            If it raises, or lacks a member.
+            If it raises, changes the reference, or lacks a member.
         """
         for name, what in _REFUSED.items():
             value = offered.get(name)
             if isinstance(value, Sequence | np.ndarray) and len(value) and not self.takes(name):
                 raise InputError(f"{self.label} takes no {what}", fix="Choose the statistic kernel")
         taken = {name: value for name, value in offered.items() if value is not None and self.takes(name)}
+        before = fingerprint([reference])
         with plugin_errors(self.label):
             own = self.factory(reference, **settings, **taken)
+        if fingerprint([reference]) != before:
+            place = place_of(getattr(self.factory, "__init__", None))
+            raise PluginError(f"{self.label} changed the reference in place{place}", fix=LEAVE_ALONE)
         check_members(self.label, own, Statistic)
         for argument, needed in (("nuisances", "auxiliary"), ("counts", "weights")):
-            if argument in taken and self.takes(argument) and not accepts(own.evaluate, needed):
+            is_taken = self.takes_nuisances if argument == "nuisances" else self.takes_counts
+            if is_taken and not accepts(own.evaluate, needed):
                 raise PluginError(
                     f"{self.label} takes {argument!r}, but its 'evaluate' has no argument {needed!r}",
                     fix="docs/plugins.md has the interface and complete examples",
                 )
         for protocol in (BatchStatistic, DrawnStatistic, Thrower, Resizable, Stoppable):
             check_members(self.label, own, protocol, optional=True)
-        return PreparedStatistic(self.label, own, reference.min(axis=0), reference.max(axis=0))
+        names = tuple(one.name for one in taken.get("nuisances", ()))  # type: ignore[attr-defined]
+        return PreparedStatistic(self.label, own, reference.min(axis=0), reference.max(axis=0), names)
 
 
 def find_statistic(name: str) -> StatisticPlugin:

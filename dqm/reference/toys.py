@@ -14,8 +14,7 @@ from dqm.events import FloatArray, WindowCut
 from dqm.nplm.samples import Sample
 from dqm.reference.manifest import NuisanceEntry, WindowKind
 from dqm.reference.nuisances import find_transformation, taylor_model
-from dqm.reference.statistic import prepare_statistic
-from dqm.reference.statistic_interface import Thrower
+from dqm.reference.statistic import PreparedStatistic, prepare_statistic
 from dqm.reference.stored_bundle import StoredBundle
 
 __all__ = ["NOMINAL", "Toy", "ToySource", "Truth", "largest_window"]
@@ -124,10 +123,11 @@ class ToySource:
         self.pool = bundle.pool_sample if pool is None else pool
         self._rate = 1.0
         self._shares: FloatArray | None = None
-        self._thrower: Thrower | None = None
+        self._thrower: PreparedStatistic | None = None
         if bundle.manifest.is_of_channels:
-            self._thrower = prepare_statistic(bundle, kind).thrower
-            if self._thrower is not None:
+            test = prepare_statistic(bundle, kind)
+            if test.throws_toys:
+                self._thrower = test
                 return
         if truth.name:
             entry = bundle.manifest.nuisance(truth.name)

@@ -154,7 +154,7 @@ def calibrate_range(
     if checks:
         seen = run_toys(checks, n_middle, workers, lambda done, _: progress(n_in_tables + done, total))
     for work, toys in zip([*works, *checks], [*found, *seen], strict=True):
-        refuse_failures(bundle, work.kind, toys)
+        refuse_failures(bundle, work, toys)
     tables = [
         (
             describe_table(bundle, work.kind, toys, seed=seed, per_split=work.per_split),

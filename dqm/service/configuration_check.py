@@ -31,7 +31,7 @@ from dqm.stream import open_key_ring, read_sender_keys
 if TYPE_CHECKING:
     from dqm.service.monitor.resolved_config import ResolvedReference
 
-__all__ = ["describe_awaited", "describe_judged", "find_all_problems", "is_of_daemon"]
+__all__ = ["describe_awaited", "describe_judged", "find_all_problems", "find_notes", "is_of_daemon"]
 
 
 def find_all_problems(config: Path, overrides: Mapping[str, object]) -> list[str]:
@@ -90,6 +90,19 @@ def describe_judged(config: Path, overrides: Mapping[str, object]) -> Iterator[s
             yield (
                 f"  {stream}{which}: {shape}; their number of events: {number}; certificate: {certificate}"
             )
+
+
+def find_notes(config: Path, overrides: Mapping[str, object]) -> list[str]:
+    """List what is given for a daemon and has no effect, one line each; parameters as `describe_judged`."""
+    alarm = load_daemon(config, overrides).alarm
+    notes = []
+    if "runs_per_shift" in alarm.model_fields_set and alarm.drift_test != "run":
+        notes.append(
+            f'alarm.runs_per_shift = {alarm.runs_per_shift:g} has no effect without alarm.drift_test = "run"'
+        )
+    if alarm.drift_test == "run" and not alarm.drift_share:
+        notes.append('alarm.drift_test = "run" has no effect with alarm.drift_share = 0')
+    return [f"  note: {note}" for note in notes]
 
 
 def _describe_number(one: ResolvedReference) -> str:

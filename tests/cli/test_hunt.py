@@ -20,6 +20,7 @@ from .program import json_lines
 Dqm = Callable[..., Told]
 
 N = 1600
+FEW = ("--permutations", 19)
 QUICK = ("--positions", 8, "--permutations", 19, "--processes", 1)
 
 
@@ -76,7 +77,7 @@ def test_nothing_stands_out_in_a_healthy_run_along_any_column(dqm: Dqm) -> None:
 @pytest.mark.long
 @pytest.mark.usefixtures("files")
 def test_a_hunt_is_the_same_with_any_number_of_processes(dqm: Dqm) -> None:
-    options = ("--positions", 8, "--permutations", 6, "--json")
+    options = ("--positions", 8, "--permutations", 19, "--json")
     told = [dqm("hunt", "good.parquet", *options, "--processes", n).out for n in (1, 2)]
     assert told[0] == told[1]
 
@@ -93,13 +94,35 @@ def test_the_figure_is_written(dqm: Dqm, files: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("good.parquet", "--along", "gas"), "good.parquet: no column 'gas'. There are: a, b, wire"),
+        (
+            ("good.parquet", "--along", "gas"),
+            "good.parquet: no column 'gas' of numbers. There are: time, a, b, wire",
+        ),
         (("good.parquet", "--along", "gas", "--features", "a,b"), "no column 'gas'"),
         (("flat.parquet", "--along", "flat"), "flat.parquet, flat: the coordinate is constant (3)"),
         (("flat.parquet",), "flat.parquet: flat is constant. Choose other features"),
         (("follow.parquet", "--positions", "8"), "follow.parquet: warm (100%) follows time"),
         (("few.csv", "--along", "a"), "few.csv, a: 300 events for 20 positions"),
-        (("few.csv",), "few.csv: no column 'time'. There are: a, b"),
+        (("few.csv",), "few.csv: no column 'time' of numbers. There are: a, b"),
+        (
+            ("text.parquet", "--along", "label", "--features", "a"),
+            "column 'label': holds string, not numbers. Hunt along a column of numbers",
+        ),
+        (("number.parquet", "--along", "chamber", "--features", "a"), "the coordinate is constant (3)"),
+        (("part.parquet", "--along", "place"), "no column 'place' of numbers. There are: time, a, b, wire"),
+        (
+            ("text.parquet", "--along", "chamber", "--features", "a"),
+            "'chamber': holds string, not numbers. Hunt",
+        ),
+        (
+            ("good.parquet", "--permutations", 18),
+            "18 permutations: p is never below 0.053, and a place stands out at p = 0.05 or less. Give at",
+        ),
+        (("good.parquet", "good.parquet"), "have the same events, of 1600 and 1600: these samples are not"),
+        (
+            ("good.parquet", "part.parquet"),
+            "and part.parquet: have 100 events in common, of 1600",
+        ),
         (("good.parquet", "--along", "a", "--features", "a"), "no feature but a"),
         (("good.parquet", "--features", "time"), "no feature but time"),
         (("good.parquet", "--chamber", "7"), "no events of chamber 7"),
@@ -113,8 +136,12 @@ def test_what_cannot_be_hunted_is_refused(
     x, time = healthy_events(N, 3), np.arange(float(N))
     write_run(files / "flat.parquet", x, time, flat=np.full(N, 3.0))
     write_run(files / "follow.parquet", x, time, warm=20.0 + np.sin(time / 400.0))
+    pq.write_table(pq.read_table(files / "good.parquet").slice(500, 100), files / "part.parquet")
     write_csv(files / "few.csv", healthy_events(300, 4))
-    told = dqm("hunt", *options, "--permutations", 2, "--processes", 1)
+    text = pa.array(["x"] * N)
+    write_run(files / "number.parquet", x, time, chamber=np.full(N, 3.0))
+    write_run(files / "text.parquet", x, time, label=text, chamber=text)
+    told = dqm("hunt", *options, *(() if "--permutations" in options else FEW), "--processes", 1)
     assert (told.code, told.out) == (2, "")
     assert message in told.err
 
@@ -138,11 +165,11 @@ def test_proportions_teach_what_the_class_looks_like(dqm: Dqm, files: Path) -> N
         assert one["mean_score"] == pytest.approx(one["expected_score"], abs=0.1)
 
 
-@pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--fractions", "0.1"), "2 samples and 1 fraction"),
+        (("--fractions", "0.1,0.3"), "good.parquet and good.parquet: have the same events, of 1600 and"),
         (("--fractions", "0.1,0.1"), "all fractions are 0.1"),
         (("--fractions", "0.1,x"), "--fractions: '0.1,x' are not numbers"),
         (("--fractions", "0.1,2"), "the fraction 2 is not in [0, 1]"),
@@ -150,8 +177,13 @@ def test_proportions_teach_what_the_class_looks_like(dqm: Dqm, files: Path) -> N
         (("--fractions", "0.1,0.3"), "burst.parquet: has the features a, b, but good.parquet has a, b, wire"),
     ],
 )
-def test_fractions_that_cannot_be_are_refused(dqm: Dqm, options: tuple[str, ...], message: str) -> None:
-    second = "burst.parquet" if "has the features" in message else "good.parquet"
+def test_fractions_that_cannot_be_are_refused(
+    dqm: Dqm, files: Path, options: tuple[str, ...], message: str
+) -> None:
+    second = message.partition(":")[0].rpartition(" ")[2]
+    if not second.endswith(".parquet"):
+        second = "other.parquet"
+        write_run(files / second, healthy_events(N, 9), np.arange(float(N)), wire=np.arange(float(N)))
     told = dqm("hunt", "good.parquet", second, *options)
     assert (told.code, told.out) == (2, "")
     assert message in told.err

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dqm.errors import DqmError, InputError, PluginError
-from dqm.reference import Recipe, StoredBundle, ToySource, calibrate, create_bundle
+from dqm.errors import BundleError, DqmError, InputError, PluginError
+from dqm.reference import Evaluator, Recipe, StoredBundle, ToySource, calibrate, create_bundle
 from dqm.reference.statistic import find_statistic
 from dqm.service.collector.sources import checked_batches, open_source
 from dqm.service.offline.plugin_check import Level, check_plugin
@@ -95,6 +95,11 @@ class Mapless(Base):
         t, ratios, weights = float(abs(data.mean())), np.zeros(n), np.ones(self.n)
         if round(data[0, 0]) == 200: return Slow(t, weights)
         return SimpleNamespace(t=t, log_ratio_reference=ratios, reference_weights=weights)
+class Seldom(Mapless):
+    def evaluate(self, data):
+        t = float(abs(data.mean()))
+        if round(data[0, 0]) != 100: return t
+        return SimpleNamespace(t=t, log_ratio_reference=np.zeros(self.n), reference_weights=np.ones(self.n))
 class Slow:
     def __init__(self, t, weights): self.t, self.reference_weights = t, weights
     @property
@@ -102,6 +107,23 @@ class Slow:
 class WrongLength(Base):
     def evaluate(self, data):
         return SimpleNamespace(t=1.0, log_ratio_reference=np.zeros(3), reference_weights=np.ones(400))
+class Differing(Drawn):
+    def evaluate_drawn(self, pool, rows): return [1.0 + pool[one].mean() for one in rows]
+class Constant(Base):
+    def evaluate(self, data): return 0.0
+class Lost(Base):
+    def evaluate(self, data): return SimpleNamespace(t=np.nan, converged=False)
+class Spoiling(Base):
+    def __init__(self, reference): self.reference = reference
+    def evaluate(self, data):
+        self.reference[0, 0] = 7.0
+        return float(abs(data.mean()))
+class Interrupted(Base):
+    def evaluate(self, data): raise KeyboardInterrupt
+class Resized(Drawn):
+    def at(self, n_expected): return Twice()
+class Twice:
+    def evaluate(self, data): return 2.0 * data.mean()
 function = 3
 """
 
@@ -143,16 +165,24 @@ class Failing(Base):
 class Holes(Base):
     def __iter__(self):
         yield EventBatch("1", ("a", "b"), np.array([[1.0, np.nan], [np.nan, np.nan], [1.0, 2.0]]))
+    def counts(self): return {"left": 3}
+class Miscounting(Base):
+    def counts(self): return 5
+class Infinite(Base):
+    def __iter__(self): yield EventBatch("1", ("a", "b"), np.array([[1.0, np.inf]]))
+class Silent(Base):
+    def __iter__(self): yield EventBatch("1", ("a", "b"), np.zeros((0, 2)))
 """
 
 CLASSES = (
     "Deaf", "Greedy", "Attribute", "NoReference", "Raising", "RaisingAtOnce", "Nan", "Infinite", "Many",
     "Silent", "Short", "Drawn", "Dropping", "Needy", "Tuned", "Counted", "Moody", "Hanging", "Deadly",
-    "Fickle", "Plain", "Mapless", "WrongLength",
+    "Fickle", "Plain", "Mapless", "WrongLength", "Differing", "Constant", "Lost", "Spoiling", "Interrupted",
+    "Resized", "Seldom",
 )  # fmt: skip
 SOURCES = (
     "Good", "NoOrigin", "OriginText", "NoIteration", "WrongOptions", "ClassAlone", "HalfResumable", "Dicts",
-    "WrongShape", "Integers", "Backwards", "Failing", "Holes",
+    "WrongShape", "Integers", "Backwards", "Failing", "Holes", "Miscounting", "Infinite", "Silent",
 )  # fmt: skip
 
 
@@ -165,7 +195,7 @@ def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         folder, "dqm-bad", BAD_STATISTICS, "statistics",
         **points, number="function", gone="Gone", twice="Plain",
     )  # fmt: skip
-    sources = {name.lower(): name for name in SOURCES}
+    sources = {name.lower() + ("-source" if name in CLASSES else ""): name for name in SOURCES}
     other = write_project(
         folder, "dqm-bad-sources", BAD_COLLECTORS, "collectors", **sources,
     )  # fmt: skip
@@ -206,6 +236,7 @@ def recipe_of(statistic: str, **settings: object) -> Recipe:
         ),
         ("silent", r"the statistic 'silent' gave an object of type NoneType"),
         ("tuned", r"'tune' of the statistic 'tuned' gave .*It must give a dict of settings"),
+        ("spoiling", r"the statistic 'spoiling' changed the reference in place. Let it work on a copy"),
         ("number", r"the statistic 'number' cannot be called .*: it is 3, no function"),
         ("gone", r"the statistic 'gone' \(dqm_bad:Gone of dqm-bad 1.0\) cannot be loaded: it raised Attrib"),
         ("twice", r"'twice' is installed by several packages: dqm_bad:Plain of dqm-bad 1.0, dqm_second:Oth"),
@@ -227,6 +258,35 @@ def test_a_statistic_that_loses_windows_is_refused_at_calibration(tmp_path: Path
     bundle = create_bundle(healthy_events(2000, 1), recipe_of("dropping"), tmp_path / "c")
     with pytest.raises(PluginError, match="'dropping' gave 1 outcome for 100 windows in 'evaluate_drawn'"):
         calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+
+
+@pytest.mark.usefixtures("_plugins")
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [
+        (
+            "differing",
+            PluginError,
+            r"'differing' gave t = \S+ for a window alone and t = \S+ for the s",
+        ),
+        ("fickle", PluginError, "for the same window among 25. Let 'evaluate', 'evaluate_many' and"),
+        (
+            "constant",
+            PluginError,
+            "'constant' gave t = 0 for each of 100 toys of 60 events: it tells no",
+        ),
+        ("lost", BundleError, "100 of 100 toys of 60 events did not converge .* Choose other settings or"),
+    ],
+)
+def test_a_statistic_with_which_p_would_be_wrong_is_refused_at_calibration(
+    name: str, error: type[DqmError], words: str, tmp_path: Path
+) -> None:
+    bundle = create_bundle(healthy_events(2000, 1), recipe_of(name), tmp_path / "b")
+    with pytest.raises(error, match=words):
+        calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+    assert not list(
+        bundle.path.glob("toys-*")
+    )  # a statistic that is mended shall not find what it gave before
 
 
 @pytest.mark.usefixtures("_plugins")
@@ -327,6 +387,9 @@ def test_a_collector_without_options_needs_none() -> None:
         pytest.param("hanging", 4.0, "the next step took longer than 4 s: it hangs", marks=pytest.mark.slow),
         ("deadly", 60.0, "it ended its process with exit code 7"),
         pytest.param("fickle", 60.0, "at the second time", marks=pytest.mark.slow),
+        pytest.param("interrupted", 60.0, "'interrupted' raised KeyboardInterrupt", marks=pytest.mark.slow),
+        pytest.param("constant", 60.0, "it tells no window from another", marks=pytest.mark.slow),
+        pytest.param("resized", 60.0, "by the test that 'at' gives for its size", marks=pytest.mark.slow),
     ],
 )
 def test_the_check_survives_what_a_plugin_does(
@@ -359,7 +422,7 @@ def test_a_window_with_which_a_statistic_fails_is_null_in_a_comparison(dqm: Dqm,
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("adc", "untried not tried: give --set KEY=VALUE, since "),
+        ("adc", "untried not tried: collector adc: inputs: must be given"),
         pytest.param(
             "channels",
             "untried not tried: it refuses the generated events of two features: ",
@@ -377,13 +440,32 @@ def test_what_was_not_tried_is_not_called_right(
     assert told.err.endswith(f"{name}: not tried, so nothing is known of it\n")
 
 
-def test_the_check_counts_nan_of_a_collector(
+def test_the_check_counts_nan_of_a_collector_and_asks_for_its_counts(
     dqm: Dqm, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(variables["PYTHONPATH"])
     told = dqm("check", "--plugin", "holes")
     assert told.code == 0, told.err
     assert "note  2 of 3 events have NaN. The daemon refuses a window with NaN, unless its stream" in told.out
+    assert "ok    'counts' gives left 3" in told.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("miscounting", "wrong the collector Miscounting gave 5 in 'counts' (dqm_bad_sources.py, line"),
+        ("infinite-source", "wrong batch 1: infinite values in 1 of 1 row"),
+        ("silent-source", "note  its source has no events in 1 batch"),
+    ],
+)
+def test_the_check_says_what_a_collector_does_wrong(
+    dqm: Dqm, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str, words: str
+) -> None:
+    monkeypatch.syspath_prepend(variables["PYTHONPATH"])
+    told = dqm("check", "--plugin", name)
+    assert words in told.out + told.err
+    assert told.code == int(words.startswith("wrong"))
 
 
 def write_pulses(path: Path, n: int, seed: int) -> Path:
@@ -435,6 +517,17 @@ def calibrated(statistic: str, folder: Path) -> StoredBundle:
     """A bundle of a statistic, with a null table."""
     bundle = create_bundle(healthy_events(2000, 1), recipe_of(statistic), folder / "m.dqmref")
     return calibrate(bundle, 100, kind=bundle.manifest.kind, seed=1, n_processes=1, origin="pool")
+
+
+@pytest.mark.usefixtures("_plugins")
+def test_a_statistic_may_learn_a_ratio_of_few_windows(tmp_path: Path) -> None:
+    evaluator = Evaluator(calibrated("seldom", tmp_path))
+    x = healthy_events(N_WINDOW, 100)
+    assert evaluator.evaluate(window_of(x)).find_explanation() is None
+    x[0, 0] = 100.0
+    found = evaluator.evaluate(window_of(x)).find_explanation()
+    assert found is not None
+    assert all(np.isfinite(share) for _, share in found.ranking)
 
 
 def send_moods(site: Site, *moods: float) -> None:

@@ -137,6 +137,25 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(daemon: Path) -> None
         load_daemon(daemon, {"daemon.http": "127.0.0.1:9100"}, environ)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}rolling = 10", "streams[0].rolling: must be a table: [streams.rolling], got 10"),
+        ("{}limits = 10", "streams[0].limits: must be a table: [streams.limits], got 10"),
+        ("{}references = 10", "streams[0].references: must be tables: [[streams.references]], got 10"),
+        ("{}references = [1]", "streams[0].references[0]: must be tables: [[streams.references]], got 1"),
+        ("alarm = 3\n{}", "alarm: must be a table: [alarm], got 3"),
+        ("streams = [3]", "streams[0]: must be tables: [[streams]], got 3"),
+        ("{}bad_channels = 3", "streams[0].bad_channels: input should be a valid tuple, got 3"),
+    ],
+)
+def test_a_section_that_is_given_as_a_value_is_told_how_it_is_written(
+    daemon: Path, text: str, words: str
+) -> None:
+    daemon.write_text(text.format(DAEMON))
+    assert f"{daemon}: {words}" in find_problems(daemon, environ={})
+
+
 def test_a_stream_may_be_named_once(daemon: Path) -> None:
     daemon.write_text(DAEMON + DAEMON.split("\n\n")[1])
     assert find_problems(daemon, environ={}) == [

@@ -54,7 +54,7 @@ def test_a_window_whose_worker_is_killed_for_memory_is_judged_by_the_next(
     assert not sender.confirm(0.3)
     os.kill(worker, signal.SIGKILL)
     assert evaluate(shared, sender, 201, 1, 2) == ["Good", "Good"]
-    assert shared.events("worker lost")[-1]["why"] == "its worker died with exit code -9"
+    assert shared.events("worker lost")[-1]["why"] == "its worker died by signal 9 (SIGKILL)"
 
 
 def test_a_worker_without_memory_is_replaced(shared: Site, sender: Sender) -> None:

@@ -243,7 +243,7 @@ class FeatureReader:
     def _type_of(self, source: _Source) -> pa.DataType:
         """Give the type as which a column is read: text if it says the chamber and nothing else."""
         users = [name for name, one in self._sources.items() if one.column == source.column]
-        return pa.string() if users == [CHAMBER] else pa.float64()
+        return pa.string() if users == [CHAMBER] and CHAMBER not in self.names else pa.float64()
 
     def _take(self, column: pa.Array, take: Reduction | int, where: str) -> FloatArray:
         lengths = lengths_of(column, where)
@@ -349,7 +349,7 @@ class FeatureReader:
         source = sources[name]
         column = source.column
         where = f"{self._where}, column {column.name!r}"
-        if not column.is_number and name != CHAMBER:
+        if not column.is_number and (name != CHAMBER or name in self.names):
             raise FileError(f"holds {column.kind}, not numbers", where=where, fix=NAME_FEATURES)
         if self._options.features is None and name in self.names and not is_feature_name(name):
             raise self._refuse_names([each for each in self.names if not is_feature_name(each)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
@@ -12,7 +12,7 @@ from threading import Event, Thread
 import structlog
 
 from dqm.config import CollectorConfig, CollectorSection
-from dqm.errors import ConfigError, NoEventsError, format_count
+from dqm.errors import ConfigError, NoEventsError, PluginError, format_count
 from dqm.events import Origin
 from dqm.service.collector.cutters import make_cutter
 from dqm.service.collector.progress import Note
@@ -108,6 +108,8 @@ def collect(
         If the collector or the source of readings is unknown or has wrong options.
     InputError
         If the source of events fails, or the source of readings at the start.
+    PluginError
+        If the source is no collector, see `dqm.service.collector.sources`.
     NoEventsError
         If the source ends without any event.
     FileError
@@ -116,6 +118,7 @@ def collect(
     section = config.collector
     source = open_source(section.name, config.options, "[options]", base)
     _refuse_two_numbers(section, source)
+    counts_of(source)  # refuses at the start what the log could not show
     keys = read_sender_keys(section)  # before anything is made
     with ExitStack() as opened:
         idle = _Idle(stop)
@@ -305,8 +308,9 @@ def _keep_sending(sender: Sender, source: EventSource, runs: Runs, notifier: Not
                 log.error("a window is given up: it broke every connection", stream=stream, run=run, seq=seq)
             if time.monotonic() >= log_at:
                 log_at += LOG_SECONDS
-                if counts := counts_of(source):
-                    log.info("read so far", run=runs.number, **counts)
+                with suppress(PluginError):  # told at the end; what is read is delivered all the same
+                    if counts := counts_of(source):
+                        log.info("read so far", run=runs.number, **counts)
 
     thread = Thread(target=work, name="sender", daemon=True)
     thread.start()

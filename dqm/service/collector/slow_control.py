@@ -14,10 +14,9 @@ from pydantic import BaseModel
 
 from dqm.config import (
     CalibrationSection,
-    NeedsPackages,
     SlowControlSection,
     check_members,
-    check_packages,
+    check_packages_of,
     find_plugin,
     label_of,
     plugin_errors,
@@ -101,8 +100,7 @@ def open_readings(name: str, options: Mapping[str, object], base: Path) -> Readi
     with plugin_errors(label):
         source = factory(checked)
     check_members(label, source, ReadingSource)
-    if isinstance(source, NeedsPackages):
-        check_packages(label, source.packages(), "[slow_control] source")
+    check_packages_of(label, source, "[slow_control] source")
     return source
 
 

@@ -8,7 +8,9 @@ and a `ResumableSource`.
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast, runtime_checkable
 
@@ -16,12 +18,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from dqm.config import (
-    NeedsPackages,
     check_call,
     check_members,
-    check_packages,
+    check_packages_of,
     find_plugin,
     label_of,
+    place_of,
     plugin_errors,
     validate,
 )
@@ -66,8 +68,26 @@ class CountingSource(Protocol):
 
 
 def counts_of(source: EventSource) -> dict[str, int]:
-    """Return what a source has read and left out; empty if it does not count."""
-    return dict(source.counts()) if isinstance(source, CountingSource) else {}
+    """Return what a source has read and left out; empty if it does not count.
+
+    Raises
+    ------
+    PluginError
+        If its `counts` raises, or gives something else than whole numbers by name.
+    """
+    if not isinstance(source, CountingSource):
+        return {}
+    label = _label(source)
+    with plugin_errors(label):
+        found: object = source.counts()
+    if not isinstance(found, Mapping) or not all(
+        isinstance(name, str) and _is_whole(n) for name, n in found.items()
+    ):
+        raise PluginError(
+            f"{label} gave {found!r:.80} in 'counts'{place_of(source.counts)}",
+            fix="It must give a dict: a whole number for each name",
+        )
+    return {name: int(n) for name, n in found.items()}
 
 
 def paths_of(source: EventSource) -> list[Path]:
@@ -221,8 +241,7 @@ def open_source(
     check_members(label, source, EventSource)
     if any(hasattr(source, one) for one in ("open", "seek", "commit")):
         check_members(label, source, ResumableSource)
-    if isinstance(source, NeedsPackages):
-        check_packages(label, source.packages(), where)
+    check_packages_of(label, source, where)
     return cast(EventSource, source)
 
 
@@ -239,9 +258,15 @@ def checked_batches(source: EventSource) -> Iterator[EventBatch]:
     PluginError
         If it yields something else, or raises an error that is not of `dqm`.
     """
-    label = f"the collector {type(source).__name__}"
+    label = _label(source)
     with plugin_errors(label):
-        batches = iter(source)
+        batches: object = source.__iter__()
+    if not isinstance(batches, Iterator):
+        gave = f"an object of type {type(batches).__name__}"
+        raise PluginError(
+            f"{label} gave {gave} in '__iter__'{place_of(source.__iter__)}",
+            fix="It must yield batches, or give an iterator of them",
+        )
     while True:
         with plugin_errors(label):
             batch: Any = next(batches, _END)
@@ -253,14 +278,48 @@ def checked_batches(source: EventSource) -> Iterator[EventBatch]:
         yield batch
 
 
+def _label(source: EventSource) -> str:
+    return f"the collector {type(source).__name__}"
+
+
 def _find_fault(batch: object) -> str:
     """Say what is wrong with a batch; empty if nothing is."""
     if not isinstance(batch, EventBatch):
         return f"an object of type {type(batch).__name__}, which must be a dqm.events.EventBatch"
+    return _find_label_fault(batch) or _find_row_fault(batch)
+
+
+def _find_label_fault(batch: EventBatch) -> str:
+    names = batch.names
+    if not isinstance(batch.chamber, str) or not (
+        isinstance(names, tuple) and all(isinstance(name, str) for name in names)
+    ):
+        return f"a batch whose chamber {batch.chamber!r} is no text, or names {names!r} no tuple of texts"
+    odd = [name for name in (batch.chamber, *names) if not (name and name.isprintable())]
+    if odd:
+        return f"a batch with the name {odd[0]!r}, which is empty or not of printable characters"
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        return f"a batch with two columns named {twice[0]!r}"
+    if not (batch.run is None or _is_whole(batch.run)):
+        return f"a batch whose run is {batch.run!r}, which must be a whole number or None"
+    for what, value in (("start", batch.start), ("end", batch.end)):
+        if not (value is None or _is_finite(value)):
+            return f"a batch whose {what} is {value!r}, which must be a finite number or None"
+    return ""
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and math.isfinite(value)
+
+
+def _find_row_fault(batch: EventBatch) -> str:
     x = batch.x
     n_names = len(batch.names)
-    if not isinstance(batch.chamber, str) or not all(isinstance(name, str) for name in batch.names):
-        return f"a batch whose chamber {batch.chamber!r} or names {batch.names!r} are not texts"
     if not isinstance(x, np.ndarray) or x.dtype != np.float64 or x.ndim != 2 or x.shape[1] != n_names:
         what = f"{x.dtype} of shape {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
         return (

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from dqm.errors import DqmError
+from dqm.errors import DqmError, format_exit
 from dqm.service.monitor.worker_pool import end_with_daemon, environment_of_workers
 from dqm.service.offline.kept_selection import KeptPlace, KeptSide, select_kept
 from dqm.store import GOOD_WINDOWS, WINDOWS, KeptChoice, VerdictStore, list_kept
@@ -324,7 +324,7 @@ class ComparisonJobs:
             except (EOFError, OSError):
                 process.join()
                 return DqmError(
-                    f"its process ended with exit code {process.exitcode}, perhaps for lack of memory",
+                    f"its process ended {format_exit(process.exitcode)}, perhaps for lack of memory",
                     fix="Compare fewer windows",
                 )
             finally:

@@ -264,7 +264,10 @@ def find_threshold(config: DaemonConfig, bundle: Path) -> float:
 
 
 def check_references(stream: StreamSection, manifests: Sequence[Manifest]) -> None:
-    """Refuse references of one stream that are made of different features: windows carry one set of them.
+    """Refuse references of one stream that do not fit it.
+
+    They must be of the same features, since windows carry one set of them. Beside a rolling reference they
+    must be of single events, and not of too many.
 
     Parameters
     ----------
@@ -276,8 +279,10 @@ def check_references(stream: StreamSection, manifests: Sequence[Manifest]) -> No
     Raises
     ------
     ConfigError
-        With the features that only one of two bundles has.
+        With the features that only one of two bundles has, or why there can be no rolling reference.
     """
+    for manifest in manifests:
+        _check_rolling(stream, manifest)
     named = [
         (one.bundle.name, manifest)
         for one, manifest in zip(stream.ordered_references, manifests, strict=True)
@@ -318,7 +323,6 @@ def _open_references(config: DaemonConfig) -> dict[str, tuple[ResolvedReference,
                 certified[section.bundle] = find_certificate(section.bundle, bundle.manifest)
             where = f"streams {stream.name}: bad_channels"
             check_bad_channels(opened[section.bundle], stream.bad_channels, where=where)
-            _check_rolling(stream, opened[section.bundle].manifest)
             refuse_red(stream, section.bundle, certified[section.bundle])
         sections = stream.ordered_references
         check_references(stream, [opened[section.bundle].manifest for section in sections])

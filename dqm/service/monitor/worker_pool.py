@@ -66,7 +66,7 @@ from typing import Generic, TypeVar
 
 import structlog
 
-from dqm.errors import DqmError
+from dqm.errors import DqmError, format_exit
 from dqm.service.monitor.job_runner import (
     JOBS_PER_WORKER,
     NOT_TESTED,
@@ -227,7 +227,7 @@ class WorkerPool(Generic[J, R]):
             if worker.is_over:
                 worker.end(END_SECONDS)
                 raise DqmError(
-                    f"a worker ended at its start with exit code {worker.process.exitcode}",
+                    f"a worker ended at its start {format_exit(worker.process.exitcode)}",
                     fix="The log above says why; with fewer [daemon] workers less memory is needed",
                 )
         if self.n_ready < self._n_workers:
@@ -246,7 +246,7 @@ class WorkerPool(Generic[J, R]):
                 self._remove(worker, f"{what} longer than {limit:g} s", attempts=1)
             elif worker.is_over or not worker.process.is_alive():
                 worker.end(END_SECONDS)
-                why = worker.error or f"its worker died with exit code {worker.process.exitcode}"
+                why = worker.error or f"its worker died {format_exit(worker.process.exitcode)}"
                 self._remove(worker, str(why), ATTEMPTS)
 
     def _remove(self, worker: _Worker[J, R], why: str, attempts: int) -> None:

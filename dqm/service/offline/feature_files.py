@@ -73,7 +73,7 @@ def list_inputs(paths: Sequence[Path], reading: Reading | None = None) -> list[I
     """
     if not paths:
         raise InputError("no files given", fix="Give a file, a pattern or a directory")
-    source = open_source("replay", {**(reading or {}), "inputs": list(paths)}, "--read")
+    source = open_source("replay", {**(reading or {}), "inputs": list(paths)}, "--read" if reading else None)
     return list(cast(_FileSource, source).files())
 
 
@@ -115,7 +115,7 @@ def read_features(
     options.pop("name_pattern", None)
     if features is not None:
         options["features"] = list(features)
-    for batch in open_source("replay", options, "--read"):
+    for batch in open_source("replay", options, "--read" if reading else None):
         if chamber is None or batch.chamber == chamber:
             yield batch
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from dqm.errors import FileError, InputError
-from dqm.events import Explanation, FloatArray
+from dqm.errors import FileError, InputError, format_count
+from dqm.events import EventBatch, Explanation, FloatArray
 from dqm.nplm import SHARES, FeatureKind, Hunt, HuntCounts, HuntP, RatioMaps, Selected, hunt_p
-from dqm.reference import Workers, constant_features, one_thread
+from dqm.reference import Workers, constant_features, one_thread, refuse_common
 from dqm.reference.explanation import MAX_PAIRED, describe_ranking, rank_features
 from dqm.reference.features import choose_kinds
 from dqm.service.offline.feature_files import Reading, read_features
@@ -41,6 +42,9 @@ MOST_LEADING = 10
 
 LEADING_P = 0.05
 """Largest p of the whole hunt with which a window stands out."""
+
+FEWEST_PERMUTATIONS = math.ceil(1.0 / LEADING_P) - 1
+"""With fewer no window can stand out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,7 +215,8 @@ def read_along(
     Raises
     ------
     InputError
-        If a file cannot be read, has no such column or no events, or nothing is left to look at.
+        If a file cannot be read, has no such column or no events, two files have events in common, or
+        nothing is left to look at.
     """
     where = " and ".join(map(str, paths))
     looked_at = None if features is None else [name for name in features if name != along]
@@ -219,9 +224,10 @@ def read_along(
         raise _nothing_left(along, where)
     wanted = looked_at if looked_at is None or along == TIME else [*looked_at, along]
     parts, places = [], []
+    ends = []
     names: tuple[str, ...] | None = None
     for path in paths:
-        for batch in read_features(path, wanted, chamber, reading=reading):
+        for batch in _read(path, wanted, chamber, along, reading):
             if names is not None and batch.names != names:
                 raise InputError(
                     f"has the features {', '.join(batch.names)}, but files before it have {', '.join(names)}",
@@ -231,6 +237,7 @@ def read_along(
             names = batch.names
             parts.append(batch.x)
             places.append(_coordinate(batch.x, batch.times, names, along, path))
+        ends.append(sum(map(len, parts)))
     n_events = sum(map(len, parts))
     if names is None or not n_events:
         raise FileError(
@@ -241,8 +248,23 @@ def read_along(
     kept = [place for place, name in enumerate(names) if name != along]
     if not kept:
         raise _nothing_left(along, where)
-    x = np.concatenate(parts)[:, kept]
-    return EventsAlong(x, np.concatenate(places), tuple(names[place] for place in kept), along, where)
+    x, coordinate = np.concatenate(parts), np.concatenate(places)
+    # the time tells apart events that are equal by chance
+    refuse_common(np.split(np.column_stack([x, coordinate]), ends[:-1]), list(map(str, paths)))
+    return EventsAlong(x[:, kept], coordinate, tuple(names[place] for place in kept), along, where)
+
+
+def _read(
+    path: Path, wanted: Sequence[str] | None, chamber: str | None, along: str, reading: Reading | None
+) -> Iterator[EventBatch]:
+    """Read a file; say of a coordinate that is no number what can be done about it."""
+    try:
+        yield from read_features(path, wanted, chamber, reading=reading)
+    except FileError as error:
+        is_coordinate = error.where is not None and error.where.endswith(f"column {along!r}")
+        if not is_coordinate or "not numbers" not in error.what:
+            raise
+        raise FileError(error.what, where=error.where, fix="Hunt along a column of numbers") from error
 
 
 def _nothing_left(along: str, where: str) -> InputError:
@@ -254,9 +276,10 @@ def _coordinate(
 ) -> FloatArray:
     if along in names:
         return x[:, list(names).index(along)]
-    if along != TIME or times is None:
-        raise FileError(f"no column {along!r}", where=str(path), fix=f"There are: {', '.join(names)}")
-    return times
+    if along == TIME and times is not None:
+        return times
+    known = ", ".join(names if times is None else (TIME, *names))
+    raise FileError(f"no column {along!r} of numbers", where=str(path), fix=f"There are: {known}")
 
 
 def hunt_along(
@@ -277,7 +300,8 @@ def hunt_along(
     n_positions : int
         Windows of the widest kind beside each other.
     n_permutations : int
-        Permutations of the features against the coordinate; p is not below ``1/(1 + n)``.
+        Permutations of the features against the coordinate, at least `FEWEST_PERMUTATIONS`; p is not below
+        ``1/(1 + n)``.
     seed : int
         Seed of the permutations and the folds.
     workers : Workers
@@ -288,10 +312,18 @@ def hunt_along(
     Raises
     ------
     InputError
-        If the coordinate is constant, a feature is or follows the coordinate, or there are too few events.
+        If the coordinate is constant, a feature is or follows the coordinate, or there are too few events or
+        permutations.
     WorkerError
         If the workers are lost.
     """
+    if n_permutations < FEWEST_PERMUTATIONS:
+        smallest = 1.0 / (1 + n_permutations)
+        raise InputError(
+            f"{format_count(n_permutations, 'permutation')}: p is never below {smallest:.2g}, and a place "
+            f"stands out at p = {LEADING_P:g} or less",
+            fix=f"Give at least {FEWEST_PERMUTATIONS}",
+        )
     constant = constant_features(events.x, events.names)
     if constant:
         raise InputError(

@@ -6,7 +6,9 @@ small generated sample. A collector reads a few events, if this is possible with
 
 from __future__ import annotations
 
+import math
 import multiprocessing
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,9 +16,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dqm.config import PLUGIN_GROUPS, find_plugin, installed_plugins, label_of, origin_of_plugin
-from dqm.errors import ConfigError, DqmError, InputError, PluginError, format_count
+from dqm.config import (
+    PLUGIN_GROUPS,
+    find_plugin,
+    installed_plugins,
+    label_of,
+    origin_of_plugin,
+    plugin_errors,
+)
+from dqm.errors import ConfigError, DqmError, InputError, format_count, format_exit
 from dqm.events import FloatArray
 from dqm.service.collector.slow_control import GROUP as SLOW_CONTROL
 from dqm.service.collector.slow_control import open_readings
@@ -26,8 +36,16 @@ from dqm.service.collector.sources import (
     EventSource,
     ResumableSource,
     checked_batches,
+    counts_of,
+    gives_runs,
     open_source,
 )
+from dqm.service.offline.batch_check import BatchCheck
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dqm.reference.statistic import PreparedStatistic
 
 __all__ = ["Finding", "Level", "check_plugin"]
 
@@ -148,7 +166,7 @@ def _in_process(
                 found: Finding | None = ours.recv()
             except EOFError:
                 process.join(longest_seconds)
-                yield Finding(Level.WRONG, f"it ended its process with exit code {process.exitcode}")
+                yield Finding(Level.WRONG, f"it ended its process {format_exit(process.exitcode)}")
                 return
             if found is None:
                 return
@@ -164,11 +182,16 @@ def _work(connection: Connection, group: str, name: str, settings: dict[str, obj
         COLLECTORS: _look_at_collector,
         SLOW_CONTROL: _look_at_readings,
     }
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the command, and this process with it
+    label = label_of(group, name)
     try:
-        for found in looks.get(group, _look_at_transformation)(name, settings):
-            connection.send(found)
+        with plugin_errors(f"{label} cannot be used: what it gave"):
+            for found in looks.get(group, _look_at_transformation)(name, settings):
+                connection.send(found)
     except DqmError as error:
         connection.send(Finding(Level.WRONG, str(error)))
+    except KeyboardInterrupt:
+        connection.send(Finding(Level.WRONG, f"{label} raised KeyboardInterrupt"))
     connection.send(None)
 
 
@@ -202,11 +225,15 @@ def _look_at_statistic(name: str, settings: dict[str, object]) -> Iterator[Findi
             return
         yield Finding(Level.HOLDS, f"built from {N_REFERENCE} reference events of two features")
         kind = bundle.manifest.kind
+        test = prepare_statistic(bundle, kind)
+        found = _look_at_repetition(lambda window: test.evaluate(window).t, x[-N_WINDOW:])
+        yield found
+        if found.level is Level.WRONG:
+            return
+        yield from _look_at_members(test, x[-N_WINDOW:], rng)
         bundle = calibrate(bundle, N_TOYS, kind=kind, seed=1, origin="pool", workers=Processes(1))
         t = np.sort(bundle.toys(bundle.manifest.null[0])[:, 0])
         yield Finding(Level.HOLDS, f"calibrated with {N_TOYS} toys: t from {t[0]:.4g} to {t[-1]:.4g}")
-        test = prepare_statistic(bundle, kind)
-        yield _look_at_repetition(lambda window: test.evaluate(window).t, x[-N_WINDOW:])
         yield from _judge(bundle.path, x[-N_WINDOW:])
 
 
@@ -224,9 +251,28 @@ def _look_at_repetition(evaluate: Callable[[FloatArray], float], window: FloatAr
     first = evaluate(window)
     milliseconds = 1e3 * (time.perf_counter() - begin)
     second = evaluate(window)
-    if first != second:
+    if first != second and not (math.isnan(first) and math.isnan(second)):
         return Finding(Level.WRONG, f"t of one window is {first!r}, and {second!r} at the second time")
     return Finding(Level.HOLDS, f"a window has the same t again; it takes {milliseconds:.2g} ms")
+
+
+def _look_at_members(
+    test: PreparedStatistic, window: FloatArray, rng: np.random.Generator
+) -> Iterator[Finding]:
+    """Call those members that neither the toys nor the windows of the sample need."""
+    from dqm.reference.parallel import AGREEMENT
+
+    resized = test.at(float(len(window)))
+    if resized is not None:
+        alone, again = test.evaluate(window).t, resized.evaluate(window).t
+        if abs(alone - again) > AGREEMENT * abs(alone):
+            yield Finding(
+                Level.WRONG,
+                f"t of one window is {alone!r}, and {again!r} by the test that 'at' gives for its size",
+            )
+    if test.throws_toys:
+        test.throw(rng)
+        yield Finding(Level.HOLDS, "'throw' gives rows and counts")
 
 
 def _judge(path: Path, healthy: FloatArray) -> Iterator[Finding]:
@@ -254,13 +300,16 @@ def _look_at_collector(name: str, options: dict[str, object]) -> Iterator[Findin
     try:
         source = open_source(name, options)
     except ConfigError as error:
-        yield Finding(Level.NOTE, f"options: {keys or 'none'}")
-        yield Finding(Level.UNTRIED, f"not tried: give --set KEY=VALUE, since {error}")
+        yield Finding(
+            Level.NOTE, f"options: {keys}; give one by --set KEY=VALUE" if keys else "options: none"
+        )
+        yield Finding(Level.UNTRIED, f"not tried: {error}")
         return
     yield Finding(Level.HOLDS, f"made; options: {keys or 'none'}; origin: {source.origin}")
     is_counting = isinstance(source, CountingSource)
     is_resumable = isinstance(source, ResumableSource)
-    yield Finding(Level.NOTE, f"'counts' {'there' if is_counting else 'left out: it counts nothing'}")
+    if not is_counting:
+        yield Finding(Level.NOTE, "'counts' left out: it counts nothing")
     yield Finding(
         Level.NOTE,
         "goes on where acknowledged windows end"
@@ -269,6 +318,9 @@ def _look_at_collector(name: str, options: dict[str, object]) -> Iterator[Findin
     )
     if not is_resumable:
         yield from _read(source)
+    if is_counting:
+        counts = ", ".join(f"{one} {n}" for one, n in counts_of(source).items())
+        yield Finding(Level.HOLDS, f"'counts' gives {counts or 'nothing yet'}")
 
 
 def _read(source: EventSource) -> Iterator[Finding]:
@@ -277,6 +329,7 @@ def _read(source: EventSource) -> Iterator[Finding]:
 
     until = time.monotonic() + ENOUGH_SECONDS
     n_events = n_batches = n_nan = 0
+    check = BatchCheck(gives_runs(source))
     names: tuple[str, ...] = ()
     try:
         for batch in checked_batches(source):
@@ -284,15 +337,18 @@ def _read(source: EventSource) -> Iterator[Finding]:
             n_batches = n_batches + 1
             n_nan = n_nan + int(np.isnan(batch.x).any(axis=1).sum())
             names = batch.names
+            fault = check.find_fault(batch)
+            if fault:
+                yield Finding(Level.WRONG, f"batch {n_batches}: {fault}")
+                return
             if n_events >= ENOUGH_EVENTS or n_batches >= ENOUGH_BATCHES or time.monotonic() > until:
                 break
-    except PluginError:
-        raise
     except InputError as error:
         yield Finding(Level.NOTE, f"not read, because its source cannot be: {error}")
         return
-    if not n_batches:
-        yield Finding(Level.NOTE, "its source has no events")
+    if not n_events:
+        of = f" in {format_count(n_batches, 'batch', 'batches')}" if n_batches else ""
+        yield Finding(Level.NOTE, f"its source has no events{of}")
         return
     read = f"{format_count(n_events, 'event')} in {format_count(n_batches, 'batch', 'batches')}"
     yield Finding(Level.HOLDS, f"read {read}; features: {', '.join(names)}")
@@ -304,7 +360,7 @@ def _look_at_readings(name: str, options: dict[str, object]) -> Iterator[Finding
     try:
         open_readings(name, options, Path.cwd())
     except ConfigError as error:
-        yield Finding(Level.UNTRIED, f"not tried: give --set KEY=VALUE, since {error}")
+        yield Finding(Level.UNTRIED, f"not tried: {error}. Options are given by --set KEY=VALUE")
         return
     yield Finding(Level.HOLDS, "made; nothing is opened before a collector runs")
 

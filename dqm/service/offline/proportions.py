@@ -11,7 +11,7 @@ import numpy as np
 from dqm.errors import InputError
 from dqm.events import Explanation, FloatArray
 from dqm.nplm import RatioMaps, learn_proportions
-from dqm.reference import constant_features, one_thread
+from dqm.reference import constant_features, one_thread, refuse_common
 from dqm.reference.explanation import MAX_PAIRED, describe_ranking, rank_features
 from dqm.reference.features import choose_kinds
 from dqm.service.offline.feature_files import Reading, read_run
@@ -97,7 +97,8 @@ def learn_files(
     Raises
     ------
     InputError
-        If a file cannot be read, files have different features, or as `dqm.nplm.learn_proportions`.
+        If a file cannot be read, files have different features or common events, or as
+        `dqm.nplm.learn_proportions`.
     """
     runs = [read_run([path], features, chamber, reading=reading) for path in paths]
     names = runs[0].names
@@ -110,6 +111,7 @@ def learn_files(
             )
     pool = np.concatenate([run.x for run in runs])
     where = " and ".join(map(str, paths))
+    refuse_common([run.x for run in runs], list(map(str, paths)))
     constant = constant_features(pool, names)
     if constant:
         raise InputError(

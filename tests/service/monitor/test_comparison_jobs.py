@@ -127,7 +127,7 @@ def test_one_whose_process_dies_says_so_and_the_end_of_the_daemon_ends_the_next(
     wait_until(processes, "it goes on")
     processes()[0].kill()
     found = wait_for(jobs, begun, ComparisonState.FAILED)
-    assert "its process ended with exit code -9" in found.problem
+    assert "its process ended by signal 9 (SIGKILL)" in found.problem
     again = jobs.start(ONE, TWO, LONG, "maria")
     assert again.identifier == begun.identifier
     wait_until(lambda: jobs.find(again.identifier).done > 0, "the next goes on")

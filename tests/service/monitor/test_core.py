@@ -1009,7 +1009,7 @@ def test_a_test_that_fails_with_its_rolling_test_is_done_again_without() -> None
         roll(core, seq)
     admit(core, window_of(4))
     (job,) = begin(core)
-    why = "its worker died with exit code -9"
+    why = "its worker died by signal 9 (SIGKILL)"
     failure = f"not tested: {why}"
     (told,) = core.handle(Evaluated(job.window, None, failure, UNIX, lost=job))
     assert isinstance(told, Evaluate)

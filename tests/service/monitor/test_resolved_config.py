@@ -8,10 +8,11 @@ import pytest
 
 from dqm.alarm import Cause
 from dqm.alarm.thresholds import CERTAIN_P
-from dqm.config import DaemonConfig
+from dqm.config import DaemonConfig, StreamSection
+from dqm.errors import ConfigError
 from dqm.events import WindowCut
 from dqm.reference import Bundle, WindowKind, calibrate
-from dqm.service.monitor.resolved_config import ResolvedConfig, resolve
+from dqm.service.monitor.resolved_config import ResolvedConfig, check_references, resolve
 from tests.service.small import bare_bundle
 
 
@@ -34,6 +35,16 @@ def test_a_bundle_built_for_windows_cut_by_count_expects_a_number_of_those_cut_b
     assert found.limits["a"].bad_rate_p == found.thresholds.rate_p
     (facts,) = found.bundle_facts["a"]
     assert facts.windows == f"{n_expected:g} events cut by time"
+
+
+def test_a_rolling_reference_beside_counted_rows_is_refused_with_them(
+    bundle: Bundle,
+) -> None:
+    stream = StreamSection.model_validate({"name": "a", "bundle": str(bundle.path), "rolling": {}})
+    check_references(stream, [bundle.manifest])
+    counted = bundle.manifest.model_copy(update={"counts": "n"})
+    with pytest.raises(ConfigError, match="streams a: rolling: its bundle is of counted rows"):
+        check_references(stream, [counted])
 
 
 def test_a_number_that_no_bundle_expects_is_bad_where_it_is_certain(bundle: Bundle) -> None:

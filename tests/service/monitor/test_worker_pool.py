@@ -206,7 +206,7 @@ def test_a_job_that_kills_every_worker_is_given_up_and_the_others_are_done() -> 
         pool.submit(Job("a", die="always"))
         pool.submit(Job("b"))
         by_stream = {f.job.stream: f for f in collect(pool, 2)}
-    assert by_stream["a"].failure == "not tested: its worker died with exit code -9"
+    assert by_stream["a"].failure == "not tested: its worker died by signal 9 (SIGKILL)"
     assert is_answered(by_stream["b"])
 
 
@@ -216,7 +216,7 @@ def test_a_job_that_waited_when_workers_died_has_all_its_attempts(tmp_path: Path
         pool.submit(Job(die="always"))
         pool.submit(Job(seq=1, die=f"{tmp_path}/mark"))
         fatal, patient = collect(pool, 2)
-    assert fatal.failure == "not tested: its worker died with exit code -9"
+    assert fatal.failure == "not tested: its worker died by signal 9 (SIGKILL)"
     assert is_answered(patient)
 
 
