@@ -8,7 +8,7 @@ from importlib import import_module
 import pytest
 
 WITH_EXAMPLES = {
-    "dqm.errors": {"escape_text", "format_count", "format_names"},
+    "dqm.errors": {"escape_text", "format_count", "format_exit", "format_names"},
     "dqm.stream.wire": {"decode", "encode"},
     "dqm_collectors.chamber.conditions": {"Conditions"},
     "dqm_collectors.chamber.reconstruction": {"free_segments"},

@@ -4,7 +4,7 @@
 operation on one thread, and between them windows of several configurations, so that all share the state of a
 noisy machine. Of each window it counts what cannot be avoided (the kernel and the basis at its events,
 Hessians of the nodes, sums over the reference, their exponentials, and the steps) and prints the time that
-would take at the machine's best. ``--plot FILE`` draws where the time of a window goes, beside that limit.
+would take at the machine's best. ``--plot FOLDER`` draws where the time of a window goes, beside that limit.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def draw(found: Mapping[tuple[Setup, str], Mapping[str, Work]], limits: Limits, 
 def main() -> None:
     """Print the table, and draw the parts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--plot", type=Path, help="picture of the parts to write")
+    parser.add_argument("--plot", type=Path, help="folder for a picture of the parts")
     choice = parser.parse_args()
     torch.set_num_threads(1)
     reference = events(Conditions(), max(setup.n_reference for setup in SETUPS), [1, 7])
@@ -311,7 +311,7 @@ def main() -> None:
         )  # fmt: skip
     console.print(table)
     if choice.plot:
-        draw(parts, limits, choice.plot)
+        draw(parts, limits, choice.plot / "window_time.png")
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def test_all_mistakes_are_told_at_once_each_with_its_place(daemon: Path) -> None
         ("{}references = [1]", "streams[0].references[0]: must be tables: [[streams.references]], got 1"),
         ("alarm = 3\n{}", "alarm: must be a table: [alarm], got 3"),
         ("streams = [3]", "streams[0]: must be tables: [[streams]], got 3"),
-        ("{}bad_channels = 3", "streams[0].bad_channels: input should be a valid tuple, got 3"),
+        ("{}bad_channels = 3", 'streams[0].bad_channels: must be a list, as in ["a", "b"], got 3'),
     ],
 )
 def test_a_section_that_is_given_as_a_value_is_told_how_it_is_written(

@@ -33,6 +33,7 @@ MAKERS = {
     "tutorial_stream": "tests/docs/test_walks.py",
     "tutorial_validation": "tests/docs/test_walks.py",
     "wall": "tests/browser/test_wall.py",
+    "window_time": "tests/benchmarks/limits.py",
 }
 """What makes each picture: tests where ``DQM_PICTURES`` names a directory, programs where they are told."""
 

@@ -221,9 +221,9 @@ def test_while_windows_wait_maps_take_a_share_of_the_time(
     evaluator = WindowEvaluator(bundle, budget=ExplanationBudget(lambda: now[0]))
     explain = Explainer.explain
 
-    def explain_slowly(*arguments: Any) -> Explanation | None:
+    def explain_slowly(*arguments: Any, **options: Any) -> Explanation | None:
         now[0] += 0.5
-        return explain(*arguments)
+        return explain(*arguments, **options)
 
     monkeypatch.setattr(Explainer, "explain", explain_slowly)
     job = EvaluationJob(window_of(faulty_events(N_WINDOW, 1)), "", LIMITS.medium_p, others_wait=True)
