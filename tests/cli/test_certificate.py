@@ -129,6 +129,7 @@ def test_advice_tells_windows_toys_penalties_and_times(dqm: Dqm, tmp_path: Path)
     assert "this run allows none of these windows: windows of 5000 need" in few.out
 
 
+@pytest.mark.slow
 def test_the_advised_commands_run_as_they_are_printed(dqm: Dqm, tmp_path: Path) -> None:
     x = healthy_events(1200, 1)
     (tmp_path / "my runs").mkdir()
@@ -155,6 +156,7 @@ def test_the_advised_commands_run_as_they_are_printed(dqm: Dqm, tmp_path: Path) 
     assert (shown["features"], shown["cut"], shown["n_expected"]) == (["a", "b"], "time", 20)
 
 
+@pytest.mark.slow
 def test_settings_are_shown_of_a_file_and_of_a_bundle(dqm: Dqm, copy: Path, tmp_path: Path) -> None:
     write_csv(tmp_path / "run.csv", healthy_events(600, 1))
     of_file = dqm("reference", "tune", "run.csv", "--window", 30, "-o", "t.png")

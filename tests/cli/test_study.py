@@ -81,7 +81,6 @@ def test_the_command_writes_a_table_and_a_figure(
     assert (wrong.code, "unknown statistic 'nothing'" in wrong.err) == (2, True)
 
 
-@pytest.mark.slow
 def test_sizes_and_kinds_of_events_can_be_chosen(dqm: Dqm, tmp_path: Path) -> None:
     given = ["--quick", "--statistic", "chi-squared", "--family", "counts", "--processes", "1"]
     told = dqm("study", "power", tmp_path / "out", *given, "--size", "200,20", "--size", "400,20")
@@ -107,6 +106,7 @@ def test_unknown_sizes_and_kinds_of_events_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_power_of_networks_is_measured_when_it_is_asked_for(
     dqm: Dqm, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,7 @@ def has_scraped(prometheus: str) -> bool:
     return bool(targets) and all(target["health"] != "unknown" for target in targets)
 
 
+@pytest.mark.slow
 def test_prometheus_must_scrape_the_daemon_and_have_its_rules(
     require_program: Require, config: Path, tmp_path: Path
 ) -> None:
@@ -149,6 +150,7 @@ def test_prometheus_must_scrape_the_daemon_and_have_its_rules(
     assert "no answer" in found.found
 
 
+@pytest.mark.slow
 def test_a_target_that_prometheus_cannot_scrape_is_told_with_its_reason(
     require_program: Require, config: Path, tmp_path: Path
 ) -> None:
