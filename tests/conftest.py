@@ -136,7 +136,7 @@ def require_program() -> Callable[[str], Path]:
     """Path of a program; without it the test is skipped, or fails where ``DQM_REQUIRE_ALL=1``."""
 
     def find(name: str) -> Path:
-        found = shutil.which(name)
+        found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
         if found is None and os.environ.get("DQM_REQUIRE_ALL") == "1":
             pytest.fail(f"{name} is not installed, and DQM_REQUIRE_ALL=1 forbids to skip")
         if found is None:
