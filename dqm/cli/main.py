@@ -74,6 +74,9 @@ ELSEWHERE = {
 }
 """Where to find what people look for under another name."""
 
+A_TIME = "is no time: give a day, or a day and a time, as in 2026-11-28T18:00"
+"""In the place of the formats of a library."""
+
 
 def load_command(name: str) -> Any:
     """Import a command and make it what Typer runs.
@@ -175,13 +178,17 @@ def _import_group(name: str) -> typer.Typer | None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Answer Ctrl-C in our own words, before Typer answers in other words."""
+def _in_own_words() -> Iterator[None]:
+    """Answer Ctrl-C and values that cannot be used in our own words, before Typer answers in other words."""
     try:
         yield
     except KeyboardInterrupt:
         say("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
+    except typer.BadParameter as error:
+        words = error.message.removeprefix("Value error, ")
+        error.message = re.sub(r"does not match the formats .*", A_TIME, words, flags=re.DOTALL)
+        raise
 
 
 class LazyGroup(TyperGroup):
@@ -196,12 +203,12 @@ class LazyGroup(TyperGroup):
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         """Read the arguments as Typer does, or say that it was interrupted."""
-        with _interruptible():
+        with _in_own_words():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command to the last line of its output, or say that it was interrupted."""
-        with _interruptible():
+        with _in_own_words():
             result = super().invoke(ctx)
             say("", end="")  # flushed here, where it may fail
             return result

@@ -519,3 +519,19 @@ def test_one_that_is_interrupted_half_way_says_so(
     assert "interrupted" in told.splitlines()
     assert "Traceback" not in told
     assert half_written() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["certify", "amend", "x.toml", "great", "--run", "1", "-c", "a"], "'great' is not one of 'null'"),
+        (
+            ["history", "x.toml", "--since", "gestern"],
+            "'gestern' is no time: give a day, or a day and a time",
+        ),
+    ],
+)
+def test_values_are_refused_in_words_of_the_program(dqm: Dqm, arguments: list[str], said: str) -> None:
+    told = dqm(*arguments)
+    text = " ".join(told.err.replace("│", " ").split())
+    assert (told.code, said in text, "Value error" in text) == (2, True, False), text
