@@ -327,7 +327,7 @@ class Sender:
         """Send the windows that may be sent now, and between them the messages about runs."""
         self._send_notices()
         while (message := self._backlog.next()) is not None:
-            frames = [message.header.model_dump_json().encode(), message.payload]
+            frames = [message.header.to_json(), message.payload]
             if not self._connection.send(frames):
                 break
             if self._backlog.n_in_flight == 0:

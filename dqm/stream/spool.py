@@ -114,7 +114,7 @@ class Spool:
 
     def add(self, message: Message) -> None:
         """Write a window; after the return it survives the end of the process."""
-        header = message.header.model_dump_json().encode()
+        header = message.header.to_json()
         row = (*message.identity, header, message.payload, _checksum(header, message.payload))
         stream, run, seq = message.identity
         with self._translate(), self._connection:

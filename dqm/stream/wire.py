@@ -12,15 +12,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dqm.errors import InputError, PeerError, format_count
 from dqm.events import FloatArray, Measurement, Origin, Window, WindowCut
@@ -161,13 +153,9 @@ class Header(BaseModel):
         if len(self.features) < 2:
             raise ValueError("counts needs another feature: a row must say what it counts")
 
-    @model_serializer(mode="wrap")
-    def _leave_out_counts(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Write a version 1 as it was."""
-        fields: dict[str, object] = write(self)
-        if self.counts is None:
-            del fields["counts"]
-        return fields
+    def to_json(self) -> bytes:
+        """Write frame 0. Version 1 has no `counts`."""
+        return self.model_dump_json(exclude={"counts"} if self.counts is None else None).encode()
 
 
 def header_of(window: Window) -> Header:
@@ -293,7 +281,7 @@ def encode(window: Window) -> list[bytes]:
     array([[120. ,  -3.5],
            [310. ,  12. ]])
     """
-    return [header_of(window).model_dump_json().encode(), payload_of(window)]
+    return [header_of(window).to_json(), payload_of(window)]
 
 
 def decode(
