@@ -32,7 +32,7 @@ from dqm.cli.settings import (
     parse_settings,
 )
 from dqm.errors import ConfigError, format_count
-from dqm.events import WindowCut
+from dqm.events import SMALLEST_WINDOW, WindowCut
 
 if TYPE_CHECKING:
     from dqm.reference import NanRows, StoredBundle
@@ -62,7 +62,9 @@ def build(
     window: Annotated[
         float | None,
         typer.Option(
-            min=10, max=LARGEST_WINDOW, help="Events expected in a window, N(R_0); with --like left out."
+            min=SMALLEST_WINDOW,
+            max=LARGEST_WINDOW,
+            help="Events expected in a window, N(R_0); with --like left out.",
         ),
     ] = None,
     config: Annotated[

@@ -40,6 +40,7 @@ TIME_NAME = re.compile(r"(?:unix_?)?time(?:_?stamp)?(?:_(s|ms|us|ns))?")
 """Names of columns that probably hold the times of events, with their unit."""
 
 UNITS_OF_TIME = {"ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+"""Seconds of each unit but the second."""
 
 NAMES_OF_COUNTS = frozenset({"count", "counts", "entries", "weight", "weights"})
 """Names of columns that probably hold numbers of events, not a feature."""

@@ -17,7 +17,7 @@ from dqm.cli.readings import parse_measured
 from dqm.cli.settings import Figure, Read, ReadAs, parse_reading
 from dqm.cli.tables import cell, print_table
 from dqm.errors import ConfigError
-from dqm.events import FloatArray, WindowCut
+from dqm.events import SMALLEST_WINDOW, FloatArray, WindowCut
 
 if TYPE_CHECKING:
     from dqm.reference import Bundle, Certificate, LaterRun, Validation, WindowKind
@@ -58,7 +58,8 @@ def validate(
         float, typer.Option(min=1e-12, max=0.5, help="p below which a window counts for an alarm.")
     ] = USUAL_THRESHOLD,
     window: Annotated[
-        float | None, typer.Option(min=10, max=LARGEST_WINDOW, help="Events expected; default: as built for.")
+        float | None,
+        typer.Option(min=SMALLEST_WINDOW, max=LARGEST_WINDOW, help="Events expected; default: as built for."),
     ] = None,
     cut: Annotated[
         WindowCut | None, typer.Option(help="What closes the windows; default: as built for.")

@@ -54,23 +54,22 @@ def check(
         say(problem, err=True)
     if problems:
         raise typer.Exit(1)
-    lines = _describe_daemon(config, overrides) if is_of_daemon(config) else []
+    is_daemon = is_of_daemon(config)
+    judged = _describe_judged(config, overrides) if is_daemon else []
     say(f"{config}: no mistakes found")
-    for line in lines:
+    for line in judged:
         say(line)
-
-    if not is_of_daemon(config):
-        for line in describe_awaited(config, overrides):
-            say(f"note: {line}", err=True)
+    for note in find_notes(config, overrides) if is_daemon else describe_awaited(config, overrides):
+        say(f"note: {note}", err=True)
 
 
-def _describe_daemon(config: Path, overrides: dict[str, object]) -> list[str]:
-    """Say what is judged and what has no effect; what stops the daemon all the same is a mistake."""
+def _describe_judged(config: Path, overrides: dict[str, object]) -> list[str]:
+    """Say what is judged; what stops the daemon all the same is a mistake."""
     from dqm.service.process_log import log_to_stderr
 
     log_to_stderr()
     try:
-        return [*describe_judged(config, overrides), *find_notes(config, overrides)]
+        return list(describe_judged(config, overrides))
     except DqmError as error:
         say(f"{config}: {error}", err=True)
         raise typer.Exit(1) from error

@@ -11,6 +11,7 @@ import typer
 from dqm.cli.nuisances import LARGEST_WINDOW
 from dqm.cli.settings import Features, Read, ReadAs, parse_reading, refuse_given, split_names
 from dqm.config import removing_if_empty
+from dqm.events import SMALLEST_WINDOW
 
 __all__ = ["demo"]
 
@@ -42,7 +43,7 @@ def demo(
     window: Annotated[
         float | None,
         typer.Option(
-            min=10,
+            min=SMALLEST_WINDOW,
             max=LARGEST_WINDOW,
             help="With --real: events in a window; default: by the run.",
         ),

@@ -19,7 +19,7 @@ from dqm.cli.progress import progress_bar
 from dqm.cli.settings import Features, parse_settings, split_names
 from dqm.config import NAME_PATTERN, installed_plugins, parse_value, removing_if_empty
 from dqm.errors import ConfigError, DqmError, format_count
-from dqm.events import WindowCut
+from dqm.events import SMALLEST_WINDOW, WindowCut
 
 if TYPE_CHECKING:
     from dqm.service.installation import Detector, GoodRun, Layout, Windows, Workplace
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 __all__ = ["init"]
 
 Answer = TypeVar("Answer")
-
-SMALLEST_WINDOW = 10
 
 MOST_OF_NAME = 24
 """Characters of a name: those of chambers follow in the names of streams."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ from dqm.cli.settings import (
 )
 from dqm.config import removing_if_empty
 from dqm.errors import ConfigError, FileError
+from dqm.events import SMALLEST_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,16 +112,13 @@ def power(
 
 def _parse_size(given: str) -> tuple[int, int]:
     """Read the events of reference and window."""
-    try:
-        n_reference, n_window = map(int, given.split(","))
-    except ValueError:
-        n_reference, n_window = 0, 0
-    if not 10 <= n_window <= n_reference:
+    n_reference, n_window = map(int, given.split(",")) if re.fullmatch(r"\d+,\d+", given) else (0, 0)
+    if not SMALLEST_WINDOW <= n_window <= n_reference:
         raise ConfigError(
             f"{given!r} is not a size",
             where="--size",
-            fix="Give events of the reference and of a window, such as 2000,200; a window has at least 10, "
-            "and not more than the reference",
+            fix="Give events of the reference and of a window, such as 2000,200; a window has "
+            f"at least {SMALLEST_WINDOW}, and not more than the reference",
         )
     return n_reference, n_window
 
@@ -130,7 +129,7 @@ def clipping(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FOLDER", help="For table and figure; it is created.")
     ],
-    window: Annotated[int, typer.Option(min=10, help="Events of a window.")],
+    window: Annotated[int, typer.Option(min=SMALLEST_WINDOW, help="Events of a window.")],
     events: Annotated[
         int | None, typer.Option(min=2, help="Reference events; default: as 'dqm reference build'.")
     ] = None,

@@ -16,6 +16,7 @@ from dqm.cli.progress import progress_bar
 from dqm.cli.settings import Features, Figure, Read, ReadAs, parse_reading
 from dqm.cli.tables import print_table
 from dqm.errors import ConfigError, FileError
+from dqm.events import SMALLEST_WINDOW
 
 __all__ = ["tune"]
 
@@ -26,7 +27,9 @@ def tune(
     ],
     window: Annotated[
         float | None,
-        typer.Option(min=10, max=LARGEST_WINDOW, help="Events of a window; default: those of the bundle."),
+        typer.Option(
+            min=SMALLEST_WINDOW, max=LARGEST_WINDOW, help="Events of a window; default: those of the bundle."
+        ),
     ] = None,
     features: Features = None,
     read: Read = None,

@@ -23,6 +23,7 @@ from dqm.events.result import (
 from dqm.events.run import RunEvent, RunNotice, RunRecord
 from dqm.events.verdict import Quality, Verdict, WindowHeader
 from dqm.events.window import (
+    SMALLEST_WINDOW,
     Condition,
     EventBatch,
     FloatArray,
@@ -37,6 +38,7 @@ __all__ = [
     "MAX_NAMED_CHANNELS",
     "NO_MAPS",
     "SMALLEST_P",
+    "SMALLEST_WINDOW",
     "ChannelDeparture",
     "ChannelSummary",
     "Condition",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "SMALLEST_WINDOW",
     "Condition",
     "EventBatch",
     "FloatArray",
@@ -21,6 +22,10 @@ __all__ = [
 ]
 
 FloatArray = NDArray[np.float64]
+
+SMALLEST_WINDOW = 10
+"""Fewest events of the windows that a reference is made for."""
+
 Condition = str | float
 """Condition of the detector during a window, such as a voltage set point or the name of a trigger."""
 

@@ -90,9 +90,8 @@ def _connect(address: str, where: str) -> Any:
     try:
         return ClosingClient(address, timeout=CONNECT_SECONDS, set_as_default=False)
     except Exception as error:  # Dask takes what another service says for lengths, and raises anything
-        is_usual = isinstance(
-            error, (OSError, ValueError, TypeError)
-        )  # the last: tls:// without certificates
+        # TypeError: tls:// without certificates
+        is_usual = isinstance(error, (OSError, ValueError, TypeError))
         what = "no scheduler answers" if is_usual else "what answers is no Dask scheduler"
         raise WorkerError(
             f"{what}: {_words(error)}",

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from dqm.errors import InputError
 from dqm.events import FloatArray
@@ -98,34 +98,23 @@ def find_change(parts: Sequence[FloatArray], features: Sequence[str]) -> RunChan
     n_parts = len(parts)
     if n_parts < 2:
         raise InputError(f"{n_parts} part of a run cannot change", fix="Give two or more")
-    sizes = np.array([len(part) for part in parts])
     # a stretch at the end of the run and one at its start are the same split: the latter stand for both
     stretches = [(i, j) for i in range(n_parts) for j in range(i, n_parts - 1)]
-    events, owner = np.concatenate(parts), np.repeat(np.arange(n_parts), sizes)
-    distances = np.array([_distances(column, owner, sizes, stretches) for column in events.T])
-    inside = np.array([sizes[i : j + 1].sum() for i, j in stretches])
-    scale = np.sqrt(inside * (len(events) - inside) / len(events))
-    feature, place = divmod(int((distances * scale).argmax()), len(stretches))
+    found = [
+        _compare(parts, feature, first, last) for feature in range(len(features)) for first, last in stretches
+    ]
+    distances, weights = np.array(found).T
+    scaled = distances * weights
+    best = int(scaled.argmax())
+    feature, place = divmod(best, len(stretches))
     first, last = stretches[place]
-    chance = distances.size * float(special.kolmogorov(distances[feature, place] * scale[place]))
-    return RunChange(
-        first, last, n_parts, features[feature], float(distances[feature, place]), min(1.0, chance)
-    )
+    chance = min(1.0, len(found) * float(special.kolmogorov(scaled[best])))
+    return RunChange(first, last, n_parts, features[feature], float(distances[best]), chance)
 
 
-def _distances(
-    column: FloatArray, owner: np.ndarray, sizes: np.ndarray, stretches: Sequence[tuple[int, int]]
-) -> list[float]:
-    """Give the Kolmogorov-Smirnov distance of each stretch and the rest, for one feature."""
-    order = np.argsort(column)
-    ends = np.flatnonzero(np.append(np.diff(column[order]) > 0, True))  # equal values have no order
-    below = np.zeros((len(sizes) + 1, len(ends)))  # cumulated over the parts too
-    for part in range(len(sizes)):
-        below[part + 1] = below[part] + np.cumsum(owner[order] == part)[ends]
-    n_before = np.append(0, np.cumsum(sizes))
-    found = []
-    for i, j in stretches:
-        inside, n_inside = below[j + 1] - below[i], n_before[j + 1] - n_before[i]
-        rest, n_rest = below[-1] - inside, n_before[-1] - n_inside
-        found.append(float(np.abs(inside / n_inside - rest / n_rest).max()))
-    return found
+def _compare(parts: Sequence[FloatArray], feature: int, first: int, last: int) -> tuple[float, float]:
+    """Give the distance of a stretch and the rest, and the root of the events that it counts for."""
+    inside = np.concatenate([part[:, feature] for part in parts[first : last + 1]])
+    rest = np.concatenate([part[:, feature] for part in (*parts[:first], *parts[last + 1 :])])
+    distance = float(stats.ks_2samp(inside, rest, method="asymp").statistic)
+    return distance, math.sqrt(len(inside) * len(rest) / (len(inside) + len(rest)))

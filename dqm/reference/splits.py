@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 
 from dqm.errors import InputError, format_count
-from dqm.events import FloatArray, WindowCut
+from dqm.events import SMALLEST_WINDOW, FloatArray, WindowCut
 from dqm.nplm.samples import Sample, merge
 from dqm.reference.manifest import Manifest, NullTableEntry
 from dqm.reference.null import pool_offset, split_offset
@@ -48,9 +48,6 @@ windows with p < 0.01 is then 0.0107 on average over bundles."""
 
 LARGEST_OFFSET = 0.5
 """Uncertainty above which no table is made: p = 0.01 could be anything between 0.002 and 0.03."""
-
-SMALLEST_WINDOW = 10
-"""Fewest events of a window."""
 
 WINDOWS_IN_REFERENCE = 10
 """Size of a reference that is chosen from a long run, in windows."""
@@ -192,7 +189,7 @@ def refuse_sizes(
         n_chosen = choose_reference_size(n_events, largest, in_bins=is_counted)
         windows = f"windows of at most {largest}, with a reference of {n_chosen}, or a longer run"
     if smaller < n_reference and smaller >= smallest_reference_for(n_expected):
-        windows = f"a reference of at most {smaller}, {windows}"
+        windows = f"a reference of at most {smaller}, or {windows}"
     raise InputError(
         f"{n_events} events do not make a reference of {n_reference} and a pool of at least {needed} "
         f"for toys of {n_expected:g}",

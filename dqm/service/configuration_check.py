@@ -102,7 +102,7 @@ def find_notes(config: Path, overrides: Mapping[str, object]) -> list[str]:
         )
     if alarm.drift_test == "run" and not alarm.drift_share:
         notes.append('alarm.drift_test = "run" has no effect with alarm.drift_share = 0')
-    return [f"  note: {note}" for note in notes]
+    return [f"{config}: {note}" for note in notes]
 
 
 def _describe_number(one: ResolvedReference) -> str:

@@ -206,7 +206,9 @@ def test_the_sizes_that_a_refusal_names_are_possible_and_hardly_larger_ones(
 
 
 def test_a_reference_that_leaves_no_pool_is_refused_with_one_that_does() -> None:
-    with pytest.raises(InputError, match="Take a reference of at most 2900, windows of at most 750") as told:
+    with pytest.raises(
+        InputError, match="Take a reference of at most 2900, or windows of at most 750"
+    ) as told:
         refuse_sizes(3000, 2950, 50, cut=WindowCut.COUNT)
     refuse_sizes(3000, 2900, 50, cut=WindowCut.COUNT)
     with pytest.raises(InputError) as told:
