@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from dqm.alarm import AddMask, Cause, ShelveAlarm
+from dqm.cli import entry
 from dqm.cli.entry import INTERRUPTED
 from dqm.cli.main import COMMANDS, READER_GONE, load_command
 from dqm.events import Window
@@ -481,6 +482,10 @@ def test_output_to_a_full_disk_is_told(
     assert "Traceback" not in told
 
 
+PACKAGE = f"{Path(entry.__file__).parents[1]}/"
+"""Directory of the modules of `dqm`; a checkout may have this name, too."""
+
+
 class Interruption:
     """Ctrl-C at the n-th call of a function of `dqm`; 0: never."""
 
@@ -497,7 +502,7 @@ class Interruption:
 
     def _count(self, frame: FrameType, event: str, _argument: object) -> None:
         name = frame.f_code.co_filename
-        if event != "call" or "/dqm/" not in name or name.endswith("/cli/main.py"):
+        if event != "call" or not name.startswith(PACKAGE) or name.endswith("/cli/main.py"):
             return
         self.n_calls += 1
         if self.n_calls == self._at:
