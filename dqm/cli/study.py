@@ -55,8 +55,8 @@ def power(
     statistic: Annotated[
         list[str] | None,
         typer.Option(
-            help="Statistic to measure, also a plugin; repeatable; default: several, kernel, energy, mmd, "
-            "mmd-nystroem, mmd-fuse, kolmogorov, chi-squared, boosted-trees, neural-classifier, "
+            help="Statistic to measure, also a plugin; repeatable; default: several, kernel, channels, "
+            "energy, mmd, mmd-nystroem, mmd-fuse, kolmogorov, chi-squared, boosted-trees, neural-classifier, "
             "isolation-forest, autoencoder. Not by default: symmetrised, one-step, falkon, neural."
         ),
     ] = None,
@@ -77,11 +77,11 @@ def power(
     """Measure the power of statistics against faults; continues after an interruption.
 
     Every statistic tests the same windows. The threshold is the 95 % quantile of healthy windows. Rows in
-    which a test that is not NPLM is ahead come first.
+    which a peer is ahead come first.
     """
-    from dqm.service.offline.power_study import NPLM, PEERS, PowerPlan, compare_power
+    from dqm.service.offline.power_study import STATISTICS, PowerPlan, compare_power
 
-    names = tuple(statistic) if statistic else (*NPLM, *PEERS)
+    names = tuple(statistic) if statistic else STATISTICS
     plan = PowerPlan.quick(names, seed) if quick else PowerPlan(names, seed=seed)
     if size:
         plan = replace(plan, sizes=tuple(map(_parse_size, size)))
@@ -102,8 +102,8 @@ def power(
     with writing_file(output / "power.md") as scratch:
         scratch.write_text(table)
     say(table)
-    for what, why in refused.items():
-        say(f"note: {what}: {why}", err=True)
+    for (name, why), families in refused.items():
+        say(f"note: {name} was not measured with {', '.join(sorted(families))}: {why}", err=True)
     if find_spec("matplotlib") is not None:
         from dqm.cli.figures import draw_power
 

@@ -61,6 +61,16 @@ def test_other_forms_of_nplm_are_no_peers(name: str) -> None:
     assert row.peers_lead == pytest.approx(-0.4)
 
 
+def test_channels_are_counted_where_events_have_one(tmp_path: Path) -> None:
+    plan = PowerPlan(("channels",), ((4000, 400),), 60, 30, ("wires", "counts"))
+    rows, _, refused = compare_power(plan, tmp_path / "power.jsonl", n_processes=1)
+    power = {row.fault: row.power["channels"] for row in rows}
+    assert power.keys() == {"one dead", "one ten times hot", "four side by side dead"}
+    assert power["one ten times hot"] == 1.0
+    assert power["four side by side dead"] > 0.8
+    assert refused == {("channels", "these events have no channel"): {"counts"}}
+
+
 def test_the_help_names_what_is_measured_by_default() -> None:
     (option,) = get_type_hints(study.power, include_extras=True)["statistic"].__metadata__
     assert f"default: {', '.join(PowerPlan().statistics)}. " in option.help

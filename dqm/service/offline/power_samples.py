@@ -39,11 +39,14 @@ class Family:
         Draws healthy events.
     faults : mapping of str to callable
         Draws events of each fault.
+    channel : int, optional
+        Column that is the number of a channel.
     """
 
     name: str
     healthy: Draw
     faults: Mapping[str, Draw]
+    channel: int | None = None
 
 
 def _simulate(conditions: Mapping[str, object]) -> Draw:
@@ -79,9 +82,9 @@ def _sentinels(share: float) -> Draw:
     return _beside_two(lambda n, rng: np.where(rng.random(n) < share, -999.0, rng.normal(50.0, 5.0, n)))
 
 
-def _wires(factor: float) -> Draw:
+def _wires(factor: float, n: int = 1) -> Draw:
     weights = np.ones(N_WIRES)
-    weights[20] = factor
+    weights[20 : 20 + n] = factor
     shares = weights / weights.sum()
     return _beside_two(lambda n, rng: rng.choice(N_WIRES, n, p=shares))
 
@@ -118,6 +121,15 @@ FAMILIES = (
         {"moved by half a width": _beside_two(lambda n, rng: rng.standard_cauchy(n) + 0.5)},
     ),
     Family("not measured", _sentinels(0.03), {"twice as often": _sentinels(0.06)}),
-    Family("wires", _wires(1.0), {"one dead": _wires(0.0), "one ten times hot": _wires(10.0)}),
+    Family(
+        "wires",
+        _wires(1.0),
+        {
+            "one dead": _wires(0.0),
+            "one ten times hot": _wires(10.0),
+            "four side by side dead": _wires(0.0, 4),
+        },
+        channel=2,
+    ),
 )
 """In the order of the tables."""

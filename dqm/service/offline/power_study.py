@@ -20,13 +20,14 @@ import numpy as np
 
 from dqm.errors import FileError, InputError, PluginError
 from dqm.events import FloatArray
+from dqm.nplm.channels import MAP_COLUMNS, NUMBER, UNKNOWN, ChannelTest
 from dqm.nplm.samples import Sample
 from dqm.reference import Processes, one_thread
 from dqm.reference.features import choose_kinds
 from dqm.reference.statistic import find_statistic
 from dqm.service.offline.power_samples import FAMILIES, Family
 
-__all__ = ["NPLM", "PEERS", "PowerPlan", "PowerRow", "compare_power", "sort_rows"]
+__all__ = ["STATISTICS", "PowerPlan", "PowerRow", "compare_power", "sort_rows"]
 
 NPLM = ("several", "kernel")
 PEERS = (
@@ -34,8 +35,14 @@ PEERS = (
     "neural-classifier", "isolation-forest", "autoencoder",
 )  # fmt: skip
 
+CHANNELS = "channels"
+"""The test of channels, for families of events with a channel: it counts the events of each."""
+
+STATISTICS = (*NPLM, CHANNELS, *PEERS)
+"""Those that a study has by default."""
+
 NPLM_ON_REQUEST = ("symmetrised", "one-step", "falkon", "neural")
-"""Tests of the NPLM family that a study does not have by default: other forms of `kernel`, or slow."""
+"""Tests of the NPLM family that it does not have by default: other forms of `kernel`, or slow."""
 
 LEVEL = 0.05
 """Share of healthy windows above the threshold."""
@@ -64,7 +71,7 @@ class PowerPlan:
         Of everything.
     """
 
-    statistics: tuple[str, ...] = (*NPLM, *PEERS)
+    statistics: tuple[str, ...] = STATISTICS
     sizes: tuple[tuple[int, int], ...] = ((2000, 100), (2000, 200), (5000, 500))
     n_healthy: int = 400
     n_faulty: int = 100
@@ -72,7 +79,7 @@ class PowerPlan:
     seed: int = 1
 
     @classmethod
-    def quick(cls, statistics: tuple[str, ...] = (*NPLM, *PEERS), seed: int = 1) -> PowerPlan:
+    def quick(cls, statistics: tuple[str, ...] = STATISTICS, seed: int = 1) -> PowerPlan:
         """Give a plan of a few minutes: one size, few windows, larger errors."""
         return cls(statistics, ((2000, 200),), 100, 30, seed=seed)
 
@@ -130,8 +137,8 @@ class PowerRow:
 
     @property
     def peers_lead(self) -> float:
-        """By how much the best of the others is ahead of the best NPLM test; negative if it is behind."""
-        school = (*NPLM, *NPLM_ON_REQUEST)
+        """By how much the best of the peers is ahead of the best of our tests; negative if it is behind."""
+        school = (*NPLM, CHANNELS, *NPLM_ON_REQUEST)
         own = [value for name, value in self.power.items() if name in school]
         others = [value for name, value in self.power.items() if name not in school]
         return max(others, default=0.0) - max(own, default=0.0)
@@ -143,7 +150,7 @@ def compare_power(
     *,
     n_processes: int | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> tuple[list[PowerRow], dict[str, float], dict[str, str]]:
+) -> tuple[list[PowerRow], dict[str, float], dict[tuple[str, str], set[str]]]:
     """Measure what is not measured yet.
 
     Parameters
@@ -163,8 +170,8 @@ def compare_power(
         One for each fault and size; those in which another test is ahead come first.
     milliseconds : dict of str to float
         Median time of a window of each statistic.
-    refused : dict of str to str
-        Statistics and families that refused their events, and why.
+    refused : dict of (str, str) to set of str
+        Families of events that a statistic refused, by the statistic and its reason.
 
     Raises
     ------
@@ -220,7 +227,11 @@ def measure(unit: Unit) -> dict[str, object]:
     samples = dict(_draw_windows(family, unit, rng))
     try:
         with one_thread():
-            evaluate = _prepare(unit, run, np.random.default_rng(unit.seed))
+            evaluate = (
+                _prepare_channels(unit, run, family.channel)
+                if unit.statistic == CHANNELS
+                else _prepare(unit, run, np.random.default_rng(unit.seed))
+            )
             begin = time.perf_counter()
             t = {
                 name: np.array([evaluate(window) for window in windows]) for name, windows in samples.items()
@@ -275,6 +286,25 @@ def _prepare(unit: Unit, run: FloatArray, rng: np.random.Generator) -> Callable[
     return evaluate
 
 
+def _prepare_channels(unit: Unit, run: FloatArray, channel: int | None) -> Callable[[FloatArray], float]:
+    """Set up the test of channels; its reference is divided into windows."""
+    if channel is None:
+        raise InputError("these events have no channel")
+    x = run[: unit.n_reference, channel]
+    numbers = np.unique(x)
+    channel_map = np.full((len(numbers), len(MAP_COLUMNS)), UNKNOWN)
+    channel_map[:, NUMBER] = numbers
+    windows = x[: len(x) // unit.n_window * unit.n_window].reshape(-1, unit.n_window)
+    hits = np.stack([(window[:, None] == numbers).sum(axis=0, dtype=np.float64) for window in windows])
+    test = ChannelTest(hits, n_expected=float(unit.n_window), prepared={"map": channel_map})
+
+    def evaluate(window: FloatArray) -> float:
+        rows, counts = np.unique(window[:, channel], return_counts=True)
+        return test.evaluate(rows[:, None], weights=counts).t
+
+    return evaluate
+
+
 def _read(path: Path) -> dict[str, dict[str, object]]:
     """Read the finished units; a line that was cut short is measured again."""
     found: dict[str, dict[str, object]] = {}
@@ -291,16 +321,16 @@ def _read(path: Path) -> dict[str, dict[str, object]]:
 
 def _collect(
     units: Sequence[Unit], done: dict[str, dict[str, object]]
-) -> tuple[list[PowerRow], dict[str, float], dict[str, str]]:
+) -> tuple[list[PowerRow], dict[str, float], dict[tuple[str, str], set[str]]]:
     rows: dict[tuple[str, str, int, int], PowerRow] = {}
     times: dict[str, list[float]] = {}
-    refused = {}
+    refused: dict[tuple[str, str], set[str]] = {}
     for unit in units:
         found = done[unit.key]
         power = found.get("power")
         milliseconds = found.get("milliseconds")
         if not isinstance(power, dict) or not isinstance(milliseconds, float):
-            refused[f"{unit.statistic}, {unit.family}"] = str(found.get("refused"))
+            refused.setdefault((unit.statistic, str(found.get("refused"))), set()).add(unit.family)
             continue
         times.setdefault(unit.statistic, []).append(milliseconds)
         for fault, share in power.items():
