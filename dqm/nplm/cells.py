@@ -15,6 +15,7 @@ enough (`dqm.nplm.single_fit`). A reference that needs too many cells has none.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -33,7 +34,10 @@ LEAST_SAVING = 2
 """Fewest rows of the reference for each row of the cells."""
 
 FEWEST_CELLS = 1000
-"""Cells of the first attempt; each further one has twice as many."""
+"""Cells of the first attempt."""
+
+GROWTH = math.sqrt(2.0)
+"""By how much each further attempt has more."""
 
 EXPECTED_ERROR = 1e-4
 """Largest share of t of a healthy window that the omitted terms may have."""
@@ -135,7 +139,7 @@ def make_cells(
         along = np.einsum("rkc,r->c", cells.rows[:, 1:] ** 2, variance)
         if 2.0 * n_expected * float(cells.shares @ along**2) / 8.0 <= EXPECTED_ERROR * usual_t:
             return cells
-        n_cells *= 2
+        n_cells = round(GROWTH * n_cells)
     return None
 
 

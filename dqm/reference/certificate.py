@@ -107,7 +107,8 @@ class Certificate(_Frozen):
         before : Certificate or None
             The one that counted until now.
         names : collection of str
-            Later runs that were tested now; all others are kept, if they were tested in such windows.
+            Later runs that were tested now; all others are kept, if they were tested in such windows. Of more
+            than a certificate holds, those that are green and oldest are left out.
         """
         if before is None or before.windows != self.windows:
             return self
@@ -116,6 +117,7 @@ class Certificate(_Frozen):
             for line in before.lines
             if line.name == LATER_RUN and not any(line.found.startswith(f"{name}: ") for name in names)
         ]
+        kept.sort(key=lambda line: list(Light).index(line.light), reverse=True)
         return self.model_copy(update={"lines": (*self.lines, *kept)[:MOST_LINES]})
 
     def encode(self) -> bytes:

@@ -62,12 +62,11 @@ def test_other_forms_of_nplm_are_no_peers(name: str) -> None:
 
 
 def test_channels_are_counted_where_events_have_one(tmp_path: Path) -> None:
-    plan = PowerPlan(("channels",), ((4000, 400),), 60, 30, ("wires", "counts"))
+    plan = PowerPlan(("channels",), ((5000, 500),), 60, 30, ("wires", "counts"))
     rows, _, refused = compare_power(plan, tmp_path / "power.jsonl", n_processes=1)
     power = {row.fault: row.power["channels"] for row in rows}
     assert power.keys() == {"one dead", "one ten times hot", "four side by side dead"}
-    assert power["one ten times hot"] == 1.0
-    assert power["four side by side dead"] > 0.8
+    assert min(power.values()) > 0.9, "8 hits are expected of each wire"
     assert refused == {("channels", "these events have no channel"): {"counts"}}
 
 
