@@ -25,22 +25,26 @@ from numpy.typing import NDArray
 
 from dqm.events import FloatArray
 
-__all__ = ["Cells", "make_cells"]
+__all__ = ["CELL_ERROR", "LARGEST_CELL_ERROR", "Cells", "make_cells"]
 
 LEAST_EVENTS = 20_000
 """Rows of a reference below which cells save nothing."""
 
-LEAST_SAVING = 2
-"""Fewest rows of the reference for each row of the cells."""
-
 FEWEST_CELLS = 1000
-"""Cells of the first attempt."""
+"""Cells of the first attempt; each further one has twice as many."""
 
-GROWTH = math.sqrt(2.0)
-"""By how much each further attempt has more."""
+CELL_ERROR = 2e-4
+"""Largest error of the sums over cells that a fit accepts, as a share of the statistic. The estimate has been
+too small by a factor of up to 1.7 for healthy windows, and of up to 5 where it was above this limit
+(`docs/performance.md`)."""
 
-EXPECTED_ERROR = 1e-4
-"""Largest share of t of a healthy window that the omitted terms may have."""
+LARGEST_CELL_ERROR = 2e-3
+"""Error of the sums over cells, as a share of the statistic, above which they are not corrected. What is left
+of their error is of second order, but its factor is large where f changes much within a cell: it has been
+1.2e-3 of the statistic where the estimate was 7e-3."""
+
+READINGS, READINGS_TO_CORRECT = 12, 2
+"""How often a fit reads its reference, events or cells; and all events to correct the sums over cells."""
 
 FLAT = 1e-10
 """Share of the largest variance of a cell below which it has no extent along an axis."""
@@ -123,7 +127,7 @@ def make_cells(
     Returns
     -------
     Cells or None
-        None if the reference is small, or needs so many cells that little is saved.
+        As many as make the cost of a healthy window least; None if that is without cells.
     """
     n, d = x.shape
     if n < LEAST_EVENTS:
@@ -133,14 +137,25 @@ def make_cells(
     # a healthy window's coefficients are as random as its events
     variance = strength / (n_expected * second_moment + ridge)
     division = _Division(x, shares)
+    best, least = None, float(READINGS * n)
     n_cells = FEWEST_CELLS
-    while n_cells * (d + 1) * LEAST_SAVING <= n:
+    while READINGS * n_cells * (d + 1) < least:
         cells = _summarise(x, shares, phi, division.split(n_cells))
         along = np.einsum("rkc,r->c", cells.rows[:, 1:] ** 2, variance)
-        if 2.0 * n_expected * float(cells.shares @ along**2) / 8.0 <= EXPECTED_ERROR * usual_t:
-            return cells
-        n_cells = round(GROWTH * n_cells)
-    return None
+        error = 2.0 * n_expected * float(cells.shares @ along**2) / 8.0 / usual_t
+        cost = READINGS * n_cells * (d + 1) + _readings_of_all(error) * n
+        if cost < least:
+            best, least = cells, cost
+        n_cells *= 2
+    return best
+
+
+def _readings_of_all(error: float) -> float:
+    """Expect how often a healthy window reads all events, if errors are distributed exponentially."""
+    if error == 0.0:
+        return 0.0
+    corrected, fitted = (math.exp(-limit / error) for limit in (CELL_ERROR, LARGEST_CELL_ERROR))
+    return READINGS_TO_CORRECT * corrected + READINGS * fitted
 
 
 class _Division:
@@ -178,7 +193,7 @@ class _Division:
 
     def _add(self, cell: Places) -> None:
         weight = float(self._shares[cell].sum())
-        if len(cell) <= self._x.shape[1] + 1 or weight == 0.0:
+        if len(cell) == 1 or weight == 0.0:
             self._done.append(cell)
             return
         _, covariance = _moments(self._x[cell], self._shares[cell])

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from dqm.events import FloatArray
-from dqm.nplm.cells import Cells
+from dqm.nplm.cells import CELL_ERROR, LARGEST_CELL_ERROR, Cells
 from dqm.nplm.fit import (
     FAR,
     MAX_HALVINGS,
@@ -55,11 +55,6 @@ from dqm.nplm.single_problem import (
 )
 
 __all__ = ["minimise_single"]
-
-CELL_ERROR = 2e-4
-"""Largest error of the sums over cells that is accepted, as a share of the statistic. The estimate has been
-too small by a factor of up to 1.7 for healthy windows, and of up to 5 where it was above this limit
-(`docs/performance.md`)."""
 
 LARGEST_CORRECTION = 4e-3
 """Largest change of the statistic after cells were corrected at one point, as a share of it. The error that
@@ -228,13 +223,14 @@ def _fit_cells(
     _quasi_newton(objective, state, inverse, math.inf, tolerance)
     if not state.converged:
         return None
-    if objective.error(state.point) <= CELL_ERROR * _size(state.point.statistic):
+    error = objective.error(state.point) / _size(state.point.statistic)
+    if error <= CELL_ERROR:
         return state
     state.converged = False
     state.point = whole.at(state.point.a)
     if not state.point.objective <= state.at_zero:
         return None
-    if problem.loss.linear_in_data:
+    if problem.loss.linear_in_data and error <= LARGEST_CELL_ERROR:
         corrected = CorrectedCells(problem, cells, state.point, whole.gradient(state.point))
         _correct(whole, corrected, state, inverse, tolerance)
     return state

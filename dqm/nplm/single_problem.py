@@ -186,7 +186,7 @@ class CellObjective(SingleObjective):
     def error(self, at: SinglePoint) -> float:
         """Estimate the error of the statistic: twice the largest term that the sums leave out."""
         squares, cubes = self._moments(at.reference)
-        heights = np.exp(at.reference[0] + squares / 2.0 + cubes / 6.0)
+        heights = np.exp(at.reference[0] + squares / 2.0 + np.maximum(cubes, 0.0) / 6.0)
         return float(self._weights @ (heights * squares**2)) / 4.0
 
     def _moments(self, values: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -104,7 +104,8 @@ def test_sums_that_are_wrong_are_seen_and_mended(
     loss, _, with_all = pair
     monkeypatch.setattr(cells, "LEAST_EVENTS", N_REFERENCE)
     monkeypatch.setattr(cells, "FEWEST_CELLS", 20)
-    monkeypatch.setattr(cells, "EXPECTED_ERROR", np.inf)
+    monkeypatch.setattr(cells, "CELL_ERROR", np.inf)
+    monkeypatch.setattr(cells, "LARGEST_CELL_ERROR", np.inf)
     rough = make_test(loss)
     window = WINDOWS["narrow"]
     expected = with_all.evaluate(window).t
@@ -204,7 +205,8 @@ def test_a_small_reference_has_no_cells_and_neither_has_one_that_needs_too_many(
 ) -> None:
     assert "cells" not in make_test("likelihood").prepared
     monkeypatch.setattr(cells, "LEAST_EVENTS", N_REFERENCE)
-    monkeypatch.setattr(cells, "EXPECTED_ERROR", 1e-9)
+    monkeypatch.setattr(cells, "CELL_ERROR", 1e-9)
+    monkeypatch.setattr(cells, "LARGEST_CELL_ERROR", 1e-9)
     assert "cells" not in make_test("likelihood").prepared
 
 
@@ -214,6 +216,25 @@ def test_cells_of_another_basis_are_refused(pair: tuple[LossName, KernelTest, Ke
     arrays["cells"] = arrays["cells"][:-1]
     with pytest.raises(InputError, match="cells of shapes"):
         make_test(loss, prepared=arrays)
+
+
+def test_few_remote_events_are_not_kept_in_one_cell() -> None:
+    """No moments describe f over two events that are far apart, however few the cell has."""
+    x = np.concatenate([np.random.default_rng(7).normal(size=(4000, 5)), 12.0 * np.eye(5)])
+    parts = cells._Division(x, np.full(len(x), 1.0 / len(x))).split(400)
+    assert sorted(len(part) for part in parts if part.max() >= 4000) == [1] * 5
+    assert sum(map(len, parts)) == len(x)
+
+
+def test_sums_that_are_far_off_are_not_corrected(
+    pair: tuple[LossName, KernelTest, KernelTest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, test, with_all = pair
+    monkeypatch.setattr(single_fit, "CELL_ERROR", 0.0)
+    monkeypatch.setattr(single_fit, "LARGEST_CELL_ERROR", 0.0)
+    monkeypatch.setattr(single_fit, "CorrectedCells", None)
+    for window in WINDOWS.values():
+        assert test.evaluate(window).t == pytest.approx(with_all.evaluate(window).t, rel=5e-4)
 
 
 def test_cells_hold_all_weight_and_the_first_two_moments_of_f() -> None:

@@ -71,9 +71,9 @@ def dividing(n_cells: int) -> Iterator[None]:
     least = N_LARGE + 1 if n_cells == 0 else 0
     with (
         patch("dqm.nplm.cells.LEAST_EVENTS", least),
-        patch("dqm.nplm.cells.LEAST_SAVING", 1),
         patch("dqm.nplm.cells.FEWEST_CELLS", n_cells),
-        patch("dqm.nplm.cells.EXPECTED_ERROR", math.inf),
+        patch("dqm.nplm.cells.CELL_ERROR", math.inf),
+        patch("dqm.nplm.cells.LARGEST_CELL_ERROR", math.inf),
     ):
         yield
 
