@@ -16,13 +16,15 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from torch import Tensor
 
 from dqm.errors import InputError
 from dqm.events import FloatArray, NuisanceResult
 from dqm.nplm.nuisance import Nuisance
 from dqm.nplm.pool import Pool
-from dqm.nplm.prepared import PRECISION, PreparedReference
+from dqm.nplm.prepared import PRECISION, PreparedReference, negligible_variance
 from dqm.nplm.samples import Sample, check_sample, choose_centers, reference_shares
+from dqm.nplm.window_events import RemoteAxes
 
 __all__ = ["SymmetrisedResult", "SymmetrisedTest"]
 
@@ -191,12 +193,9 @@ class SymmetrisedTest:
                 fix="Leave them out: this test has no nuisance parameters",
             )
         x = check_sample(data, "window", len(self._low))
-        ready = self._ready
         n_reference = len(self._ready.phi)
-        phi = torch.cat([ready.phi, ready.basis(torch.from_numpy(x)).to(PRECISION)])
-        pool = Pool(
-            phi, ready.second_moment, np.ones(len(phi)), penalty=self._penalty, tolerance=self._tolerance
-        )
+        phi, moment = self._express(torch.from_numpy(x))
+        pool = Pool(phi, moment, np.ones(len(phi)), penalty=self._penalty, tolerance=self._tolerance)
         is_window = np.repeat([0.0, 1.0], [n_reference, len(x)])
         ((t_window, t_reference),) = pool.statistics(is_window[None]).tolist()
         return SymmetrisedResult(
@@ -207,6 +206,19 @@ class SymmetrisedTest:
             pool=pool,
             is_window=is_window,
         )
+
+    def _express(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Evaluate the functions at the pool, and their mean squares; remote ones are last."""
+        ready = self._ready
+        n_reference, r = ready.phi.shape
+        negligible = negligible_variance("likelihood", self._penalty)
+        inner, at, functions = ready.basis.split(x, r, negligible)
+        remote = RemoteAxes.of(functions).values
+        phi = ready.phi.new_zeros(n_reference + len(x), r + remote.shape[1])
+        phi[:n_reference, :r] = ready.phi
+        phi[n_reference:, :r] = inner
+        phi[n_reference + at, r:] = remote.to(PRECISION)
+        return phi, torch.cat([ready.second_moment, (remote**2).sum(0).to(ready.second_moment) / len(phi)])
 
     def evaluate_many(
         self, windows: Sequence[ArrayLike], *, auxiliaries: Sequence[Mapping[str, float]] | None = None

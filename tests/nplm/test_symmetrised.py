@@ -98,6 +98,27 @@ def test_a_window_far_from_the_reference_has_a_finite_t() -> None:
     assert result.t < 2.0 * (100 * np.log(4.0) + 300 * np.log(4.0 / 3.0)) * 1.05
 
 
+@pytest.mark.parametrize("kind", ["ticks", "heavy tails"])
+def test_windows_with_events_where_the_reference_has_few_are_tested(kind: str) -> None:
+    """There the basis has functions that are negligible at all events of the reference."""
+
+    def draw(n: int, seed: int) -> FloatArray:
+        rng = np.random.default_rng(seed)
+        column = rng.standard_cauchy(n) if kind == "heavy tails" else np.floor(rng.uniform(0.0, 16.0, n))
+        return np.column_stack([rng.normal(size=(n, 2)), column])
+
+    reference, centers = draw(600, 1), draw(600, 1)[:200]
+    test = SymmetrisedTest(reference, n_expected=100, centers=centers, width=2.5, penalty=1e-7)
+    n_functions = test.evaluate(reference[:100]).pool.n_functions
+    found = [test.evaluate(draw(100, seed)) for seed in range(2, 6)]
+    assert max(one.pool.n_functions for one in found) > n_functions
+    for seed, one in enumerate(found, 2):
+        both = np.concatenate([reference, draw(100, seed)])
+        pool = Pool.of(Sample(both), centers, width=2.5, penalty=1e-7)
+        ((first, second),) = pool.statistics(labels(600, 100))
+        assert one.t == pytest.approx(first + second, rel=0.25)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
