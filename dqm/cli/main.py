@@ -77,6 +77,9 @@ ELSEWHERE = {
 A_TIME = "is no time: give a day, or a day and a time, as in 2026-11-28T18:00"
 """In the place of the formats of a library."""
 
+UsageError: Any = typer.BadParameter.__base__
+"""Typer has no public name for it."""
+
 
 def load_command(name: str) -> Any:
     """Import a command and make it what Typer runs.
@@ -188,6 +191,11 @@ def _in_own_words() -> Iterator[None]:
     except typer.BadParameter as error:
         words = error.message.removeprefix("Value error, ")
         error.message = re.sub(r"does not match the formats .*", A_TIME, words, flags=re.DOTALL)
+        raise
+    except UsageError as error:
+        if hasattr(error, "option_name") and not getattr(error, "possibilities", True):  # of no such option
+            names = [name for each in error.ctx.command.params for name in each.opts]
+            error.possibilities = [name for name in names if name.startswith("--")]
         raise
 
 

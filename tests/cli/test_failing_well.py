@@ -540,3 +540,12 @@ def test_values_are_refused_in_words_of_the_program(dqm: Dqm, arguments: list[st
     told = dqm(*arguments)
     text = " ".join(told.err.replace("│", " ").split())
     assert (told.code, said in text, "Value error" in text) == (2, True, False), text
+
+
+def test_an_option_that_does_not_exist_is_answered_with_those_that_do(dqm: Dqm) -> None:
+    told = dqm("report", "daemon.toml", "--stream", "chamber-1")
+    assert told.code == 2
+    words = " ".join(told.err.replace("│", " ").split())
+    assert "No such option: --stream (Possible options: --output, --run)" in words
+    told = dqm("history", "daemon.toml", "--steam", "chamber-1")
+    assert "(Possible options: --stream)" in " ".join(told.err.replace("│", " ").split())

@@ -11,13 +11,21 @@ from dqm_collectors.chamber.simulation import simulate_hits
 
 
 def simulated_hits(
-    convention: Convention = Convention.Y2021, *, seconds: float = 5.0, rate_hz: float = 120.0, seed: int = 2
+    convention: Convention = Convention.Y2021,
+    *,
+    seconds: float = 5.0,
+    rate_hz: float = 120.0,
+    seed: int = 2,
+    chamber: int = 0,
 ) -> RawHits:
     """Words of one chamber in the order of time."""
     rng = np.random.default_rng(seed)
     span = seconds * 1e9
     passage = np.sort(rng.uniform(0, span, int(rate_hz * seconds)))
-    return simulate_hits(Conditions(), passage, span, rng, first_count=10**12, convention=convention).raw
+    made = simulate_hits(
+        Conditions(), passage, span, rng, chamber=chamber, first_count=10**12, convention=convention
+    )
+    return made.raw
 
 
 def binary_of(raw: RawHits, first_channel: int = 0, *, like_text: bool = False) -> bytes:

@@ -18,9 +18,10 @@ from dqm.service.installation.toml_text import write_keys
 from dqm.stream.arrow import write_columns
 from dqm.stream.run_message import decode_run
 from dqm.stream.wire import decode
+from dqm_collectors.slow_control.readings import parse_json
 
 from .test_commands import PAGES
-from .walk import ROOT
+from .walk import ROOT, files_of
 
 TOML = re.compile(r"^```toml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LEAST = {
@@ -84,6 +85,17 @@ def test_headers_in_the_description_of_the_wire_are_taken_by_its_reader() -> Non
     assert decoded.conditions == told["conditions"]
     notice = decode_run([run])
     assert (notice.run, notice.run_type, notice.why) == (591, "cosmics", "operator")
+
+
+def test_json_of_every_other_page_is_readings_of_slow_control() -> None:
+    found = {str(page): JSON.findall((ROOT / page).read_text()) for page in PAGES}
+    assert {page for page, texts in found.items() if texts} == {"docs/wire-format.md", "docs/pressure.md"}
+    written = files_of((ROOT / "docs" / "pressure.md").read_text())  # by its walk
+    assert found["docs/pressure.md"] == [written["readings.jsonl"], written["stuck.jsonl"]]
+    sent = re.findall(r"echo '(.*)' \| nc", (ROOT / "docs" / "slow-control.md").read_text())
+    lines = [*"".join(found["docs/pressure.md"]).splitlines(), *sent]
+    readings = [parse_json(line.encode(), arrival=0.0) for line in lines]
+    assert [(one.name, 900.0 < one.value < 970.0) for one in readings] == [("pressure", True)] * 5
 
 
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)

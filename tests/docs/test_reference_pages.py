@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from dqm.reference import StoredBundle
 from tests.world import PASSWORDS
 
 from .installation import running
+from .readers_files import write_hits
 from .test_commands import PAGES, SHELL, dqm_commands
 from .walk import ROOT, commands_of, walk_commands
 
@@ -36,10 +38,13 @@ class Reference:
         What stands for something of the reader's own, or of another command.
     left_out : dict of str to str
         Beginning of commands that are not run, and why.
+    files : callable
+        Writes files into the directory of the reader.
     """
 
     changes: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    files: Callable[[Path], object] = lambda _folder: None
 
 
 ROOT_ONLY = "changes the machine, as root; tests/test_systemd.py has the units"
@@ -60,12 +65,13 @@ BUILD_REF = (
     "--width 2 --penalty 1e-5 --centers 80"
 )
 ADD_USER = "printf '%s\\n' 'battery staple' | dqm users add"
+MAP = str(ROOT / "configs" / "channels-chamber.csv")
 
 REFERENCE = {
     "administrators": Reference(
         left_out={
             "dqm doctor": "the daemon of this test has no state of its own; tests/service/doctor runs it",
-            "dqm notify": "tests/cli/test_notify.py runs it with a receiver",
+            "dqm notify": "tests/cli/test_notice.py runs it with a receiver",
             "dqm check CONFIG && systemctl": ROOT_ONLY,
         }
     ),
@@ -74,6 +80,11 @@ REFERENCE = {
         left_out={
             "dqm reference templates": "the label has just been withdrawn; tests/cli/test_certify.py runs it"
         }
+    ),
+    "channels": Reference(
+        {"configs/channels-chamber.csv": MAP, "--toys 1000": "--toys 200"},
+        {"dqm alarms": "needs channels; tests/cli/test_channels.py and tests/cli/test_alarms.py run them"},
+        files=lambda folder: write_hits(folder / "run591.csv", 400.0),
     ),
     "experts": Reference(
         {"--known 4": "--known 1"},
@@ -125,7 +136,6 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "make runs pytest: CI does",
     "README.md": "tests/smoke.py installs the wheel",
     "docs/installation.md": "tests/smoke.py installs the wheel",
-    "docs/channels.md": "tests/cli/test_channels.py, tests/cli/test_offline.py, tests/cli/test_alarms.py",
     "docs/histograms.md": "tests/cli/test_histograms.py",
     "docs/cluster.md": "tests/cli/test_cluster.py has a scheduler and workers",
     "docs/dashboards.md": "tests/cli/test_dashboards.py pushes to a server that answers as Grafana does",
@@ -186,6 +196,7 @@ def test_the_commands_of_a_reference_page_run(
     commands = [each for each in found if not each.startswith(tuple(page.left_out))]
     assert all(any(each.startswith(begin) for each in found) for begin in page.left_out)
     with running(tmp_path, bundle) as address:
+        page.files(tmp_path)
         for old, new in page.changes.items():
             assert any(old in each for each in commands), old
             commands = [each.replace(old, new) for each in commands]
