@@ -20,6 +20,7 @@ from .walk import ROOT
 
 MAKERS = {
     "calibration": "tests/studies/calibration.py",
+    "cells": "tests/studies/cells.py",
     "certified_run": "tests/browser/test_certification.py",
     "compare_runs": "tests/browser/test_compare.py",
     "hunt_p": "tests/studies/hunt.py",

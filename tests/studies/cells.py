@@ -21,6 +21,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from dqm.events import FloatArray
 from dqm.nplm import KernelTest
@@ -36,6 +37,7 @@ REPEATS = 3
 
 HEALTHY, FAULTY = "healthy", "faulty"
 FAULTS = [name for name in CONDITIONS if name != HEALTHY]
+TICKS = (1, 2, 5, 10, 20, 50)
 GOAL = 1e-3
 """Relative difference of t that the test may have."""
 
@@ -127,28 +129,28 @@ def measure(setting: Setting) -> Iterator[Point]:
 
 def draw(found: dict[str, list[Point]], path: Path) -> None:
     """Draw difference against time, a panel for each configuration."""
-    figure = Figure(figsize=(10.0, 4.2), layout="constrained")
-    for panel, (name, points) in zip(figure.subplots(1, 2, sharey=True), found.items(), strict=True):
-        for colour, kind in enumerate((HEALTHY, FAULTY)):
+    figure = Figure(figsize=(10.0, 4.4), layout="constrained")
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for panel, (name, points) in zip(panels, found.items(), strict=True):
+        for colour, kind in ((f"C{place}", kind) for place, kind in enumerate((HEALTHY, FAULTY))):
             for is_checked in (False, True):
                 mine = [p for p in points if p.n_cells and (p.kind, p.is_checked) == (kind, is_checked)]
-                panel.plot(
-                    [p.ratio for p in mine],
-                    [p.difference for p in mine],
-                    marker="o",
-                    linestyle="-" if is_checked else ":",
-                    color=f"C{colour}",
-                    label=f"{kind}, {'with check' if is_checked else 'cells alone'}",
-                )
-                if not is_checked:
-                    for p in mine:
-                        panel.annotate(f"{p.n_cells}", (p.ratio, p.difference), fontsize=8)
+                label = f"{kind}, {'with check' if is_checked else 'cells alone'}"
+                style = "o-" if is_checked else "o:"
+                x, y = [p.ratio for p in mine], [p.difference for p in mine]
+                panel.plot(x, y, style, color=colour, label=label, mfc=colour if is_checked else "white")
+                for p in mine:
+                    if is_checked:
+                        at = (p.ratio, p.difference)
+                        panel.annotate(f" {p.n_cells}", at, color=colour, fontsize=8, va="bottom")
             whole = next(p.ratio for p in points if p.n_cells == 0 and p.kind == kind)
-            panel.axvline(whole, color=f"C{colour}", linewidth=0.8, label=f"{kind}, all events")
+            panel.axvline(whole, color=colour, linewidth=0.8, label=f"{kind}, all events")
         panel.axhline(GOAL, color="0.6", linewidth=0.8)
         panel.set(xscale="log", yscale="log", title=name, xlabel="time of a window over that at N_R = 2000")
-    figure.axes[0].set_ylabel("largest relative difference of t")
-    figure.axes[0].legend(fontsize=8)
+        panel.set_xticks(TICKS, map(str, TICKS))
+        panel.xaxis.set_minor_formatter(NullFormatter())
+    panels[0].set_ylabel("largest relative difference of t")
+    panels[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
