@@ -186,6 +186,7 @@ class CellObjective(SingleObjective):
     def error(self, at: SinglePoint) -> float:
         """Estimate the error of the statistic: twice the largest term that the sums leave out."""
         squares, cubes = self._moments(at.reference)
+        # a cube below 0 must not hide a cell in which f is far from its mean
         heights = np.exp(at.reference[0] + squares / 2.0 + np.maximum(cubes, 0.0) / 6.0)
         return float(self._weights @ (heights * squares**2)) / 4.0
 
