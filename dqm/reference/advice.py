@@ -350,7 +350,7 @@ def time_to_detect(
     done = 0
     n_centers = min(CENTERS, len(np.unique(x, axis=0)))
     recipe = Recipe(tuple(names), n_reference, n_expected, centers=n_centers, statistic="several")
-    chosen = choose_test(Sample(x), recipe, rng)
+    chosen = choose_test(Sample(x), recipe, rng, lambda _done, _total: progress(done, total))
     for _ in range(TRIED_SPLITS):
         reference, pool = Sample(x).split([n_reference], rng)
         test = chosen.make(reference, reference.choose_rows(n_centers, rng))
