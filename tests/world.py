@@ -87,10 +87,10 @@ class World:
             self.statuses.observe(verdict)
             self.metrics.observe(verdict)
 
-    def know_channels(self, stream: str) -> None:
-        """Give the reference of a stream 8 channels in two layers, and cards of four."""
-        numbers = np.arange(8.0)
-        known = KnownChannels(numbers, numbers % 2 + 1.0, numbers // 4, np.full(8, 0.125))
+    def know_channels(self, stream: str, n: int = 8) -> None:
+        """Give the reference of a stream channels in two layers, and cards of four."""
+        numbers = np.arange(float(n))
+        known = KnownChannels(numbers, numbers % 2 + 1.0, numbers // 4, np.full(n, 1 / n))
         rules, thresholds = self.alarm_service._rules, self.alarm_service.thresholds()
         streams = (replace(s, channels=(known,)) if s.stream == stream else s for s in rules.streams)
         self.alarm_service.revise(replace(rules, streams=tuple(streams)), thresholds)

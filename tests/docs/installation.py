@@ -9,21 +9,30 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from dqm.events import Verdict
 from dqm.reference import StoredBundle
 from dqm.store import GOOD_WINDOWS, STORE_FILE, WindowKeeper
 from dqm.web import HttpServer, create_app
-from tests.service.small import N_WINDOW, faulty_events, healthy_events, window_of
+from tests.service.small import FEATURES, N_WINDOW, faulty_events, healthy_events, window_of
 from tests.world import World, make_world, verdict_of
 
-GROUPS = {"muon/station-1": ["chamber-0", "chamber-1", "chamber-2"], "muon/station-2": ["chamber-4"]}
-STREAMS = [name for names in GROUPS.values() for name in names]
+CHANNELS = "chamber-2.channels"
+GROUPS = {
+    "muon/station-1": ["chamber-0", "chamber-1", "chamber-2", CHANNELS],
+    "muon/station-2": ["chamber-4"],
+}
+STREAMS = [name for names in GROUPS.values() for name in names if name != CHANNELS]
 NOW = datetime(2026, 11, 28, 19, 0, tzinfo=UTC).timestamp()
 SILENT_SECONDS = 601.0
 N_WINDOWS = {7: 40, 12: 45, 17: 40, 118: 20}
 RUNS = (7, 10, 11, 12, 13, 15, 17, *range(100, 131))
 KEPT = {"chamber-1": (10, 11, 12, 13, 15), "chamber-2": (10, 11, 12, 112, 118)}
 """Runs whose events were kept."""
+FILES = (12, 200, 201)
+"""Runs of which there is a file."""
 
 
 @contextmanager
@@ -33,7 +42,11 @@ def running(folder: Path, bundle: StoredBundle) -> Iterator[str]:
     data.mkdir(mode=0o700)
     for name in ("chamber2", "chamber-2", "chamber-1"):
         shutil.copytree(bundle.path, folder / f"{name}.dqmref")
+    for run in FILES:
+        events = dict(zip(FEATURES, healthy_events(4000, run).T, strict=True))
+        pq.write_table(pa.table(events), folder / f"run{run}.parquet")
     world = make_world(data / STORE_FILE, GROUPS)
+    world.know_channels(CHANNELS, n=64)
     app = create_app(world.metrics, lambda: 0.0, queries=world.queries, authenticator=world.authenticator())
     server = HttpServer(app, "127.0.0.1", 0)
     server.start()
@@ -71,7 +84,7 @@ def _fill(world: World, data: Path, bundle: StoredBundle) -> None:
                     judged_at=moment + 60.0, start=moment, end=moment + 60.0, bundle=bundle.identifier,
                 )  # fmt: skip
                 world.store.append(verdict)
-                if run in KEPT.get(stream, ()) and (seq < 5 or seq > 40):
+                if run in KEPT.get(stream, ()) and (seq < 5 or seq > 40 or is_bad):
                     _keep(keepers, verdict, is_bad=verdict.quality != "Good")
     world.clock.time = NOW
     world.raise_alarm("chamber-2")

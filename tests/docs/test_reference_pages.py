@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from dqm.reference import StoredBundle
+from tests.ports import free_port
 from tests.world import PASSWORDS
 
 from .installation import running
-from .readers_files import write_hits
+from .readers_files import write_histograms, write_hits, write_online, write_packages
 from .test_commands import PAGES, SHELL, dqm_commands
 from .walk import ROOT, commands_of, walk_commands
 
@@ -38,96 +39,165 @@ class Reference:
         What stands for something of the reader's own, or of another command.
     left_out : dict of str to str
         Beginning of commands that are not run, and why.
+    before : str
+        Commands that make what the page begins with.
     files : callable
         Writes files into the directory of the reader.
     """
 
     changes: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    before: str = ""
     files: Callable[[Path], object] = lambda _folder: None
 
 
 ROOT_ONLY = "changes the machine, as root; tests/test_systemd.py has the units"
-SIZE = "takes minutes; its own tests run it"
+MAY_BE_RED = "|| test $? = 1"
+"""After a command whose answer may be negative here."""
+
 MASK = '$(dqm alarms masks daemon.toml --json | grep -o -m 1 \'"identifier": *"[^"]*\' | cut -d \'"\' -f 4)'
 SIMULATE = 'dqm extract simulate --set "chambers=[0]"'
-SHIFTED = "; ".join(
-    f"{SIMULATE} -o {name}.parquet --events 6000 --set seed={seed} "
-    f"--set 'conditions={{drift_velocity_mm_per_ns = {0.0535 * math.exp(nu):.5f}}}'"
-    for seed, (name, nu) in enumerate(
-        {"good": 0.0, "low3": -0.03, "low1": -0.01, "high1": 0.01, "high3": 0.03}.items()
-    )
-)
-"""Makes the samples of `docs/nuisances.md`, with the logarithm of the drift velocity over the usual one."""
+GOOD = f"{SIMULATE} -o good.parquet --events 6000"
+CHAMBER = "--features t_1,t_2,t_3,t_4,theta --window 100 --events 800 --width 2 --penalty 1e-5 --centers 80"
 
-BUILD_REF = (
-    "dqm reference build good.parquet -o ref --features t_1,t_2,t_3,t_4 --window 100 --events 800 "
-    "--width 2 --penalty 1e-5 --centers 80"
+
+def shifted(**files: float) -> str:
+    """Make samples, each with the logarithm of the drift velocity over the usual one."""
+    return "; ".join(
+        f"{SIMULATE} -o {name}.parquet --events 6000 --set seed={seed} "
+        f"--set 'conditions={{drift_velocity_mm_per_ns = {0.0535 * math.exp(nu):.5f}}}'"
+        for seed, (name, nu) in enumerate(files.items())
+    )
+
+
+def faulty(name: str, condition: str) -> str:
+    """Make a sample of a fault."""
+    return f"{SIMULATE} -o {name}.parquet --events 4000 --set 'conditions={{{condition}}}'"
+
+
+LABEL = 'dqm certify label daemon.toml "HV trip" --run 118 --stream chamber-2 --windows 12-19 -c "log"'
+NAME_IT = (
+    "sed -i 's/chamber2.dqmref/chamber-2-june.dqmref/' daemon.toml; "
+    "printf '[alarm]\\nfalse_alarms_per_shift = 100.0\\nwindows_per_hour = 6.0\\n' >> daemon.toml"
 )
 ADD_USER = "printf '%s\\n' 'battery staple' | dqm users add"
+MAIL = "mailto://127.0.0.1:PORT?from=dqm@example.org&to=crew@example.org&mode=insecure"
+PIP = "pip install --target packages --no-deps --no-build-isolation --no-index --quiet"
 MAP = str(ROOT / "configs" / "channels-chamber.csv")
 
 REFERENCE = {
     "administrators": Reference(
-        left_out={
-            "dqm doctor": "the daemon of this test has no state of its own; tests/service/doctor runs it",
-            "dqm notify": "tests/cli/test_notice.py runs it with a receiver",
-            "dqm check CONFIG && systemctl": ROOT_ONLY,
-        }
+        {"dqm doctor CONFIG": f"dqm doctor CONFIG {MAY_BE_RED}"},
+        {"dqm check CONFIG && systemctl": ROOT_ONLY},
+        before="printf '[notify.targets.crew]\\n' >> daemon.toml; "
+        f"export DQM_NOTIFY_URL_CREW='{MAIL}'; python -m aiosmtpd -n -l 127.0.0.1:PORT > mail.log & "
+        "until (: < /dev/tcp/127.0.0.1/PORT) 2> /dev/null; do sleep 0.1; done",
     ),
     "alarms": Reference({"configs/daemon.toml": "daemon.toml"}),
-    "certification": Reference(
-        left_out={
-            "dqm reference templates": "the label has just been withdrawn; tests/cli/test_certify.py runs it"
-        }
-    ),
+    "certification": Reference({"dqm reference templates": f"{LABEL}; dqm reference templates"}),
     "channels": Reference(
-        {"configs/channels-chamber.csv": MAP, "--toys 1000": "--toys 200"},
-        {"dqm alarms": "needs channels; tests/cli/test_channels.py and tests/cli/test_alarms.py run them"},
+        {"configs/channels-chamber.csv": MAP, "--toys 1000": "--toys 200", "3f9a21c7": MASK},
         files=lambda folder: write_hits(folder / "run591.csv", 400.0),
     ),
-    "experts": Reference(
-        {"--known 4": "--known 1"},
+    "cluster": Reference(
         {
-            "dqm reference": "needs a long run; docs/first-run.md and docs/tutorial.md run the same commands",
+            "# prints its address": "--host 127.0.0.1 --port PORT --no-dashboard 2> scheduler.log &",
+            "# on each machine": "--no-dashboard 2> worker.log &",
+            "tcp://head:8786": "tcp://127.0.0.1:PORT",
+            "--nworkers 16": "--nworkers 1",
+            "--toys 100000": "--toys 200",
+            "--window 500": "--window 60",
         },
+        {"pip install": "tests/smoke.py installs the wheel"},
     ),
+    "experts": Reference(
+        {
+            "--known 4": "--known 1",
+            "dqm reference calibrate": f"{NAME_IT}; dqm reference calibrate",
+            "--later run201.parquet": f"--later run201.parquet --toys 100 {MAY_BE_RED}",
+        }
+    ),
+    "explanations": Reference(
+        {
+            "--events 20000": "--events 4000",
+            "dqm reference templates chamber2.dqmref --from": f"{LABEL}; "
+            "dqm reference templates chamber-2.dqmref --from",
+        },
+        before=f"{GOOD}; {faulty('cathode50', 'strip_voltage_v=-600')}; "
+        f"{faulty('threshold75', 'threshold_mv=75.0')}; rm -r chamber2.dqmref; "
+        f"dqm reference build good.parquet -o chamber2.dqmref {CHAMBER}",
+    ),
+    "histograms": Reference({"4000:20000": "4000:20000 --toys 200"}, files=write_histograms),
     "nuisances": Reference(
         {
-            "dqm reference nuisance ref drift_velocity": f"{SHIFTED}; {BUILD_REF}; "
-            "dqm reference nuisance ref drift_velocity --method kernel",
+            "dqm reference nuisance ref drift_velocity": "dqm reference nuisance ref drift_velocity "
+            "--method kernel",
             "--toys 1000": "--toys 100",
-            "--toys 300 --plot validation.png": "--toys 50 --plot validation.png || test $? = 1",
-        }
+            "--toys 300 --plot validation.png": f"--toys 50 --plot validation.png {MAY_BE_RED}",
+        },
+        before=f"{shifted(good=0.0, low3=-0.03, low1=-0.01, high1=0.01, high3=0.03)}; "
+        f"dqm reference build good.parquet -o ref {CHAMBER}",
+    ),
+    "overview": Reference(
+        {
+            "--events 5000": "--events 800",
+            "--window 500": "--window 100",
+            "theta   # windows,": "theta --window 100   # windows,",
+            "--window 100:500": "--window 60:100",
+            "# healthy toys;": "--toys 100 # healthy toys;",
+            "--toys 2000": "--toys 100",
+            "--toys 1000": "--toys 100",
+            "# certificate:": f"--toys 50 {MAY_BE_RED} #",
+            "dqm run daemon.toml": "dqm run daemon.toml --set daemon.http=127.0.0.1:PORT "
+            "--set daemon.data_dir=online 2> daemon.log & #",
+            "dqm history": "DQM_DAEMON__DATA_DIR=online dqm history",
+            "--plot learned.png": "--plot learned.png --method kernel",
+            "--toys 300 --plot validation.png": f"--toys 50 --plot validation.png {MAY_BE_RED}",
+            "configs/channels-chamber.csv": MAP,
+            "dqm users add": ADD_USER,
+        },
+        before=f"rm -r chamber2.dqmref; {SIMULATE} -o other.parquet --events 1000; "
+        f"{shifted(l3=-0.03, l1=-0.01, h1=0.01, h3=0.03)}; {faulty('run12', 'strip_voltage_v=-900')}",
+        files=write_online,
     ),
     "page": Reference(
         {
             "3f9a21c7": MASK,
             "http://127.0.0.1:8787": "http://ADDRESS",
             "-u maria": "-f -u 'maria:correct horse'",
-        },
-        {"dqm alarms mask CONFIG chamber-2.channels": "needs channels; tests/cli/test_channels.py runs it"},
+        }
+    ),
+    "plugins": Reference(
+        {"pip install": PIP, "calibrate n.dqmref": "calibrate n.dqmref --toys 100"},
+        before=f"export PYTHONPATH=$PWD/packages; {PIP} ./dqm-neighbours ./dqm-adc; {GOOD}",
+        files=write_packages,
     ),
     "references": Reference(
         {
-            "dqm reference advise": f"{SIMULATE} -o good.parquet --events 6000; dqm reference advise",
             "--window 100,500": "--window 100",
             "dqm reference build good.parquet": "dqm reference build good.parquet "
             "--features t_1,theta --events 400 --width 2 --penalty 1e-5 --centers 80",
+            "--later run12.parquet": f"--later run12.parquet --toys 100 {MAY_BE_RED}",
         },
-        {"dqm reference validate": "needs a later run; tests/cli/test_certificate.py runs it"},
+        before=GOOD,
     ),
     "reliability": Reference(
-        {"/backup": "backup", "dqm store backup": "mkdir backup; dqm store backup"},
         {
-            "dqm store restore": "the daemon must be stopped; tests/cli/test_store.py runs it",
-            "dqm store compact": "the daemon must be stopped; tests/cli/test_store.py runs it",
-            "pg_": "tests/store/test_backup.py runs both against a server",
+            "/backup": "backup",
+            "dqm store backup": "mkdir backup; dqm store backup",
+            "dqm store restore": "DQM_DAEMON__DATA_DIR=restored dqm store restore",
         },
+        {"pg_": "tests/store/test_backup.py runs both against a server"},
     ),
     "shift": Reference(),
     "statistics": Reference(
-        left_out={"dqm reference build": SIZE, "dqm study": SIZE, "OMP_NUM_THREADS=1 dqm study": SIZE}
+        {
+            "--window 200 --statistic neural": "--window 60 --events 200 --statistic neural --set starts=1",
+            "--window 200 -o FOLDER": "--window 60 --events 200 --windows 20 --set layers=[2] -o FOLDER",
+            "study power FOLDER": "study power FOLDER --quick --size 300,50 --family wires "
+            "--statistic chi-squared",
+        },
+        before=GOOD,
     ),
     "users": Reference({"dqm users add": ADD_USER}),
 }  # fmt: skip
@@ -136,13 +206,8 @@ ELSEWHERE = {
     "CONTRIBUTING.md": "make runs pytest: CI does",
     "README.md": "tests/smoke.py installs the wheel",
     "docs/installation.md": "tests/smoke.py installs the wheel",
-    "docs/histograms.md": "tests/cli/test_histograms.py",
-    "docs/cluster.md": "tests/cli/test_cluster.py has a scheduler and workers",
     "docs/dashboards.md": "tests/cli/test_dashboards.py pushes to a server that answers as Grafana does",
-    "docs/plugins.md": "tests/cli/test_plugins.py goes from the check to the page",
     "docs/slow-control.md": "tests/service has sockets of slow control",
-    "docs/explanations.md": "docs/tutorial.md, tests/cli/test_templates.py, tests/cli/test_certify.py",
-    "docs/overview.md": "its commands are those of the other pages",
     "systemd/README.md": f"{ROOT_ONLY}; tests/cli/test_keys.py, docs/users.md",
 }
 """Pages whose commands other tests run, and where."""
@@ -151,14 +216,6 @@ ELSEWHERE = {
 def runs(page: str) -> str:
     """Text of the files that a page of `ELSEWHERE` names."""
     named = re.findall(r"(?:tests|docs)/[\w/-]+\.(?:py|md)", ELSEWHERE[page])
-    if page == "docs/overview.md":
-        named = [
-            name
-            for other in ELSEWHERE
-            if other != page
-            for name in re.findall(r"tests/\S+\.py", ELSEWHERE[other])
-        ]
-        named += [f"docs/{name}.md" for name in (*WALKED, *REFERENCE)]
     return "\n".join((ROOT / name).read_text() for name in named)
 
 
@@ -200,7 +257,9 @@ def test_the_commands_of_a_reference_page_run(
         for old, new in page.changes.items():
             assert any(old in each for each in commands), old
             commands = [each.replace(old, new) for each in commands]
+        names = {"CONFIG": "daemon.toml", "ADDRESS": address, "PORT": str(free_port())}
         commands = [
-            re.sub(r"\bCONFIG\b", "daemon.toml", each).replace("ADDRESS", address) for each in commands
+            re.sub(rf"\b({'|'.join(names)})\b", lambda found: names[found[0]], each)
+            for each in (page.before, *commands)
         ]
         walk_commands(commands, tmp_path, seconds=600.0)
