@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import uproot
 
-from dqm_collectors.chamber.geometry import Convention
 from dqm_collectors.chamber.hits import write_tdc
 from tests.collectors.words import simulated_hits
 from tests.packages import write_examples
 
 
-def write_hits(path: Path, seconds: float, convention: Convention = Convention.Y2021) -> None:
+def write_hits(path: Path, seconds: float) -> None:
     """Write what the TDC of chamber 2 gave."""
-    write_tdc(simulated_hits(convention, seconds=seconds, rate_hz=60.0, chamber=2), path)
+    write_tdc(simulated_hits(seconds=seconds, rate_hz=60.0, chamber=2), path)
 
 
 def write_histograms(folder: Path) -> None:
@@ -32,15 +31,3 @@ def write_packages(folder: Path) -> None:
     rng = np.random.default_rng(1)
     pulses = zip(np.arange(600) % 2, np.arange(600) / 10, rng.gamma(2.0, 1.0, 600), strict=True)
     (folder / "run7.txt").write_text("".join(f"{c} {t:.1f} {q:.3f} {20 + q:.3f}\n" for c, t, q in pulses))
-
-
-def write_online(folder: Path) -> None:
-    """Write hits of a good run in the numbering of 2018, and a collector that sends simulated windows."""
-    write_hits(folder / "run1.csv.gz", 80.0, Convention.Y2018)
-    write_hits(folder / "run591.csv", 400.0)
-    (folder / "collector.toml").write_text(
-        f'[collector]\nname = "simulate"\nrun = 5\nconnect = "ipc://{folder}/windows.ipc"\n'
-        "[window]\nevents = 100\n"
-        '[streams]\n2 = "chamber-2"\n'
-        "[options]\nchambers = [2]\nseconds = 10\n"
-    )

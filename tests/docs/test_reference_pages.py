@@ -18,7 +18,7 @@ from tests.ports import free_port
 from tests.world import PASSWORDS
 
 from .installation import running
-from .readers_files import write_histograms, write_hits, write_online, write_packages
+from .readers_files import write_histograms, write_hits, write_packages
 from .test_commands import PAGES, SHELL, dqm_commands
 from .walk import ROOT, commands_of, walk_commands
 
@@ -52,6 +52,7 @@ class Reference:
 
 
 ROOT_ONLY = "changes the machine, as root; tests/test_systemd.py has the units"
+SIZE = "takes minutes; its own tests run it"
 MAY_BE_RED = "|| test $? = 1"
 """After a command whose answer may be negative here."""
 
@@ -68,11 +69,6 @@ def shifted(**files: float) -> str:
         f"--set 'conditions={{drift_velocity_mm_per_ns = {0.0535 * math.exp(nu):.5f}}}'"
         for seed, (name, nu) in enumerate(files.items())
     )
-
-
-def faulty(name: str, condition: str) -> str:
-    """Make a sample of a fault."""
-    return f"{SIMULATE} -o {name}.parquet --events 4000 --set 'conditions={{{condition}}}'"
 
 
 LABEL = 'dqm certify label daemon.toml "HV trip" --run 118 --stream chamber-2 --windows 12-19 -c "log"'
@@ -117,16 +113,6 @@ REFERENCE = {
             "--later run201.parquet": f"--later run201.parquet --toys 100 {MAY_BE_RED}",
         }
     ),
-    "explanations": Reference(
-        {
-            "--events 20000": "--events 4000",
-            "dqm reference templates chamber2.dqmref --from": f"{LABEL}; "
-            "dqm reference templates chamber-2.dqmref --from",
-        },
-        before=f"{GOOD}; {faulty('cathode50', 'strip_voltage_v=-600')}; "
-        f"{faulty('threshold75', 'threshold_mv=75.0')}; rm -r chamber2.dqmref; "
-        f"dqm reference build good.parquet -o chamber2.dqmref {CHAMBER}",
-    ),
     "histograms": Reference({"4000:20000": "4000:20000 --toys 200"}, files=write_histograms),
     "nuisances": Reference(
         {
@@ -138,34 +124,13 @@ REFERENCE = {
         before=f"{shifted(good=0.0, low3=-0.03, low1=-0.01, high1=0.01, high3=0.03)}; "
         f"dqm reference build good.parquet -o ref {CHAMBER}",
     ),
-    "overview": Reference(
-        {
-            "--events 5000": "--events 800",
-            "--window 500": "--window 100",
-            "theta   # windows,": "theta --window 100   # windows,",
-            "--window 100:500": "--window 60:100",
-            "# healthy toys;": "--toys 100 # healthy toys;",
-            "--toys 2000": "--toys 100",
-            "--toys 1000": "--toys 100",
-            "# certificate:": f"--toys 50 {MAY_BE_RED} #",
-            "dqm run daemon.toml": "dqm run daemon.toml --set daemon.http=127.0.0.1:PORT "
-            "--set daemon.data_dir=online 2> daemon.log & #",
-            "dqm history": "DQM_DAEMON__DATA_DIR=online dqm history",
-            "--plot learned.png": "--plot learned.png --method kernel",
-            "--toys 300 --plot validation.png": f"--toys 50 --plot validation.png {MAY_BE_RED}",
-            "configs/channels-chamber.csv": MAP,
-            "dqm users add": ADD_USER,
-        },
-        before=f"rm -r chamber2.dqmref; {SIMULATE} -o other.parquet --events 1000; "
-        f"{shifted(l3=-0.03, l1=-0.01, h1=0.01, h3=0.03)}; {faulty('run12', 'strip_voltage_v=-900')}",
-        files=write_online,
-    ),
     "page": Reference(
         {
             "3f9a21c7": MASK,
             "http://127.0.0.1:8787": "http://ADDRESS",
             "-u maria": "-f -u 'maria:correct horse'",
-        }
+        },
+        {"dqm alarms mask CONFIG chamber-2.channels": "docs/channels.md runs it"},
     ),
     "plugins": Reference(
         {"pip install": PIP, "calibrate n.dqmref": "calibrate n.dqmref --toys 100"},
@@ -191,13 +156,7 @@ REFERENCE = {
     ),
     "shift": Reference(),
     "statistics": Reference(
-        {
-            "--window 200 --statistic neural": "--window 60 --events 200 --statistic neural --set starts=1",
-            "--window 200 -o FOLDER": "--window 60 --events 200 --windows 20 --set layers=[2] -o FOLDER",
-            "study power FOLDER": "study power FOLDER --quick --size 300,50 --family wires "
-            "--statistic chi-squared",
-        },
-        before=GOOD,
+        left_out={"dqm reference build": SIZE, "dqm study": SIZE, "OMP_NUM_THREADS=1 dqm study": SIZE}
     ),
     "users": Reference({"dqm users add": ADD_USER}),
 }  # fmt: skip
@@ -208,6 +167,8 @@ ELSEWHERE = {
     "docs/installation.md": "tests/smoke.py installs the wheel",
     "docs/dashboards.md": "tests/cli/test_dashboards.py pushes to a server that answers as Grafana does",
     "docs/slow-control.md": "tests/service has sockets of slow control",
+    "docs/explanations.md": "docs/tutorial.md, tests/cli/test_templates.py, tests/cli/test_certify.py",
+    "docs/overview.md": "its commands are those of the other pages",
     "systemd/README.md": f"{ROOT_ONLY}; tests/cli/test_keys.py, docs/users.md",
 }
 """Pages whose commands other tests run, and where."""
@@ -216,6 +177,9 @@ ELSEWHERE = {
 def runs(page: str) -> str:
     """Text of the files that a page of `ELSEWHERE` names."""
     named = re.findall(r"(?:tests|docs)/[\w/-]+\.(?:py|md)", ELSEWHERE[page])
+    if page == "docs/overview.md":
+        others = " ".join(text for other, text in ELSEWHERE.items() if other != page)
+        named = re.findall(r"tests/\S+?\.py", others) + [f"docs/{name}.md" for name in (*WALKED, *REFERENCE)]
     return "\n".join((ROOT / name).read_text() for name in named)
 
 
