@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,19 +23,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from dqm.events import FloatArray
-from dqm.nplm import KernelTest
-from dqm_collectors.chamber.conditions import Conditions
+from dqm.nplm.cells import CELL_ERROR
 from tests.benchmarks.inputs import SETTINGS, Setting
+from tests.studies.large_reference import FAULTS, N_LARGE, N_SMALL, make_test, timed
 from tests.studies.simulated_faults import CONDITIONS, events
 
-N_SMALL, N_LARGE = 2000, 200_000
 NUMBERS = (500, 1000, 2000, 4000, 8000)
 N_WINDOWS = 12
-REPEATS = 3
-"""Each window is timed so often; the smallest counts."""
-
 HEALTHY, FAULTY = "healthy", "faulty"
-FAULTS = [name for name in CONDITIONS if name != HEALTHY]
 TICKS = (1, 2, 5, 10, 20, 50)
 GOAL = 1e-3
 """Relative difference of t that the test may have."""
@@ -80,30 +74,6 @@ def dividing(n_cells: int) -> Iterator[None]:
         yield
 
 
-def make_test(setting: Setting, n_reference: int) -> KernelTest:
-    """Set up the test of a configuration."""
-    reference = events(Conditions(), N_LARGE, [1, 7])
-    chosen = np.random.default_rng(2).choice(N_SMALL, size=setting.centers, replace=False)
-    return KernelTest(
-        reference[:n_reference],
-        n_expected=float(setting.n_data),
-        centers=reference[chosen],
-        width=setting.width,
-        penalty=setting.penalty,
-        loss=setting.loss,
-    )
-
-
-def timed(test: KernelTest, x: FloatArray) -> tuple[float, float]:
-    """Give t and the processor time of a window."""
-    took = []
-    for _ in range(REPEATS):
-        begin = time.process_time()
-        found = test.evaluate(x)
-        took.append(time.process_time() - begin)
-    return found.t, min(took)
-
-
 def measure(setting: Setting) -> Iterator[Point]:
     """Yield a point for each number of cells, kind of windows, and with and without the check."""
     samples = {
@@ -119,7 +89,7 @@ def measure(setting: Setting) -> Iterator[Point]:
         with dividing(n_cells):
             test = make_test(setting, N_LARGE)
         for is_checked in (True,) if n_cells == 0 else (False, True):
-            with patch("dqm.nplm.single_fit.CELL_ERROR", 2e-4 if is_checked else math.inf):
+            with patch("dqm.nplm.single_fit.CELL_ERROR", CELL_ERROR if is_checked else math.inf):
                 for kind, windows in samples.items():
                     t, seconds = np.array([timed(test, x) for x in windows]).T
                     difference = np.abs(t - true.setdefault(kind, t)) / np.maximum(1.0, np.abs(true[kind]))

@@ -28,39 +28,55 @@ REPEATS = 3
 """Each window is timed so often; the smallest counts."""
 
 
+def draw_reference(setting: Setting) -> tuple[FloatArray, FloatArray]:
+    """Draw the events of the large reference, and the centres, which are among those of the small one."""
+    reference = events(Conditions(), N_LARGE, [1, 7])
+    chosen = np.random.default_rng(2).choice(N_SMALL, size=setting.centers, replace=False)
+    return reference, reference[chosen]
+
+
+def make_test(setting: Setting, n_reference: int) -> KernelTest:
+    """Set up the test with the first events of the large reference."""
+    reference, centers = draw_reference(setting)
+    return KernelTest(
+        reference[:n_reference],
+        n_expected=float(setting.n_data),
+        centers=centers,
+        width=setting.width,
+        penalty=setting.penalty,
+        loss=setting.loss,
+    )
+
+
+def timed(test: KernelTest, x: FloatArray) -> tuple[float, float]:
+    """Give t and the processor time of a window."""
+    took = []
+    for _ in range(REPEATS):
+        begin = time.process_time()
+        found = test.evaluate(x)
+        took.append(time.process_time() - begin)
+    return found.t, min(took)
+
+
 class Pair:
     """The test with a small and with a large reference, and the plain one with the large."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        reference = events(Conditions(), N_LARGE, [1, 7])
-        rng = np.random.default_rng(2)
-        centers = reference[rng.choice(N_SMALL, size=setting.centers, replace=False)]
-        n_expected = float(setting.n_data)
-        options = {"width": setting.width, "penalty": setting.penalty, "loss": setting.loss}
-        self.small, self.large = (
-            KernelTest(reference[:n], n_expected=n_expected, centers=centers, **options)
-            for n in (N_SMALL, N_LARGE)
+        self.small, self.large = (make_test(setting, n) for n in (N_SMALL, N_LARGE))
+        reference, centers = draw_reference(setting)
+        self.plain = PlainTest(
+            reference, centers, float(setting.n_data), setting.width, setting.penalty, setting.loss
         )
-        self.plain = PlainTest(reference, centers, n_expected, *options.values())
 
     def compare(self, x: FloatArray) -> tuple[float, float, float, float]:
         """Give the relative difference of t, and the seconds of the small, the large and the plain test."""
-        small, large = (_least_seconds(test, x) for test in (self.small, self.large))
+        _, small = timed(self.small, x)
+        t, large = timed(self.large, x)
         begin = time.process_time()
         expected = self.plain.t(x)
         plain = time.process_time() - begin
-        found = self.large.evaluate(x)
-        return (found.t - expected) / max(1.0, abs(expected)), small, large, plain
-
-
-def _least_seconds(test: KernelTest, x: FloatArray) -> float:
-    took = []
-    for _ in range(REPEATS):
-        begin = time.process_time()
-        test.evaluate(x)
-        took.append(time.process_time() - begin)
-    return min(took)
+        return (t - expected) / max(1.0, abs(expected)), small, large, plain
 
 
 def main() -> None:
