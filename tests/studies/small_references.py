@@ -20,8 +20,7 @@ import numpy as np
 from scipy import stats
 
 import dqm
-from dqm.events import FloatArray, Origin, Window, WindowCut
-from dqm.reference import Evaluator, one_thread
+from dqm.reference import one_thread
 from tests.studies.several_settings import draw
 from tests.studies.simulated_faults import FEATURES
 
@@ -46,25 +45,17 @@ def judge(case: tuple[int, int], number: int, statistic: str) -> dict[str, Any]:
         bundle = dqm.build_bundle(run, window=size, features=FEATURES, statistic=statistic)
         bundle.calibrate(n_toys, seed=3)
         (entry,) = bundle.manifest.null
-        evaluator, p = Evaluator(bundle), {}
+        p = {}
         for place, condition in enumerate(("healthy", *FAULTS)):
             n = n_faulty if place else n_healthy
             x = draw(condition, n * size, [32, number, size, place])
             windows = x.reshape(n, size, len(FEATURES))
-            p[condition] = [_p_value(evaluator, window) for window in windows]
+            p[condition] = [bundle.evaluate(window).p for window in windows]
     return {
         "case": case, "number": number, "statistic": statistic, "p": p, "n_toys": n_toys,
         "n_reference": bundle.manifest.n_reference, "splits": bool(entry.per_split),
         "mean_t": float(bundle.toys(entry)[:, 0].mean()), "seconds": time.process_time() - begin,
     }  # fmt: skip
-
-
-def _p_value(evaluator: Evaluator, x: FloatArray) -> float:
-    window = Window("study", 0, 0, "study", Origin.SIMULATED, WindowCut.COUNT, FEATURES, x)
-    result = evaluator.evaluate(window).result
-    if result.p is None:
-        raise RuntimeError(result.reason)
-    return result.p
 
 
 def table(rows: list[dict[str, Any]]) -> Iterator[str]:
