@@ -24,19 +24,46 @@ __all__ = [
     "choose_views",
     "make_plain",
     "make_score",
+    "raise_penalties",
     "weigh_kernels",
 ]
 
-LADDER = ((0.05, 1e-8, False), (0.5, 1e-4, False), (0.01, 1e-4, True), (0.05, 1e-8, True))
-"""Kernels of all features: the width, as a quantile of the distances between two reference events, the
-penalty, and whether the features are decorrelated first. For changes of shape, for shifts, for spikes, and
-for what departs across a correlation. They were chosen on simulated chambers, see
-``tests/studies/several_settings.py``."""
+WEAK_PENALTY = 1e-5
+"""With this penalty, or a smaller one, a kernel of all features finds narrow structures."""
 
-LADDER_OF_ONE = ((0.05, 1e-6, False), (0.25, 1e-3, False), (0.25, 1e-6, False), (0.5, 1e-6, False))
+SMOOTH_PENALTY = 2e-3
+"""With this penalty, or a larger one, a kernel has few functions and sees little but means."""
+
+MOST_VARIANCE = 10.0
+"""Largest variance of T of a weak penalty, over what it would be if its functions were Gaussian."""
+
+SMOOTH_CENTERS = 100
+"""Most centres of such a kernel; more do not change its T (correlation 0.9997 with 12 features)."""
+
+LADDER = (
+    (0.05, 1e-8, False),
+    (0.5, 1e-4, False),
+    (0.01, 1e-4, True),
+    (0.05, 1e-8, True),
+    (0.9, SMOOTH_PENALTY, False),
+    (0.9, 1e-2, False),
+)
+"""Kernels of all features: the width, as a quantile of the distances between two reference events, the
+penalty, and whether the features are decorrelated first. For changes of shape, for shifts, for spikes, for
+what departs across a correlation, for the mean of a feature, and for the means of all of them together. They
+were chosen on simulated chambers, see ``tests/studies/several_settings.py``, and the last two on normal
+features, see ``tests/studies/smooth_changes.py``."""
+
+LADDER_OF_ONE = (
+    (0.05, 1e-6, False),
+    (0.25, 1e-3, False),
+    (0.25, 1e-6, False),
+    (0.5, 1e-6, False),
+    (0.9, SMOOTH_PENALTY, False),
+)
 """The same for a single feature, which cannot be decorrelated: for spikes, for peaks among many events of the
-reference and among few, and for peaks far in its tail. They were chosen on exponential distributions, see
-``tests/studies/published_signals.py``."""
+reference and among few, for peaks far in its tail, and for its mean. They were chosen on exponential
+distributions, see ``tests/studies/published_signals.py``, the last one as above."""
 
 LEAST_RIDGE = 0.05
 """Smallest penalty of these, times the events of the reference: with a smaller one, single events far from
@@ -272,6 +299,8 @@ def make_score(
     at = centers.at(setting)
     if setting.feature is not None:
         at = seen.views[setting.feature].columns(_spread(seen.centers[:, setting.feature]))
+    elif setting.penalty >= SMOOTH_PENALTY:
+        at = at[:SMOOTH_CENTERS]
     return kind(
         reference.at(setting),
         seen.shares,
@@ -301,13 +330,37 @@ def weigh_kernels(settings: Sequence[Setting], n_features: int) -> list[float]:
     """Give what is added to the log p of each kernel: its share of the smallest p in healthy windows.
 
     The kernels of single features together weigh as much as a few of all features. Kernels of all features
-    with the weakest penalty count twice: they find what others do not.
+    with a weak penalty, or the weakest, and smooth ones count twice: they find what others do not.
     """
     weakest = min((one.penalty for one in settings if one.feature is None), default=0.0)
-    return [
-        math.log(n_features) if one.feature is not None else (math.log(2.0) if one.penalty > weakest else 0.0)
-        for one in settings
-    ]
+    weak = max(weakest, WEAK_PENALTY)
+
+    def weigh(one: Setting) -> float:
+        if one.feature is not None:
+            return math.log(n_features)
+        return math.log(2.0) if weak < one.penalty < SMOOTH_PENALTY else 0.0
+
+    return [weigh(one) for one in settings]
+
+
+def raise_penalties(penalties: Sequence[float], variance_ratios: Sequence[float]) -> tuple[float, ...]:
+    """Raise weak penalties with which single events decide; the same ones if there are none.
+
+    Where few features spread over a small reference, a narrow kernel has functions that no event of the
+    reference is near. T then varies much more than the squares of Gaussian numbers do, and a threshold for
+    the smallest of several p would be that of this kernel alone.
+
+    Parameters
+    ----------
+    penalties : sequence of float
+        Of the kernels of all features.
+    variance_ratios : sequence of float
+        Variance of T of each in healthy windows, over that of squares of Gaussian numbers.
+    """
+    return tuple(
+        min(10.0 * penalty, WEAK_PENALTY) if penalty < WEAK_PENALTY and ratio > MOST_VARIANCE else penalty
+        for penalty, ratio in zip(penalties, variance_ratios, strict=True)
+    )
 
 
 def _positive(values: float | Sequence[float], what: str) -> tuple[float, ...]:

@@ -11,6 +11,7 @@ from dqm.events import FloatArray
 from dqm.nplm import KernelTest, SeveralTest
 from dqm.nplm.kernel import gaussian_kernel
 from dqm.nplm.samples import Sample
+from dqm.nplm.setting import SMOOTH_PENALTY, raise_penalties
 from dqm.nplm.several import FIT_PENALTY
 
 
@@ -129,7 +130,7 @@ def test_no_choice_of_width_is_needed(rule: str) -> None:
     pool = normal(3000, 4)
     settings = SeveralTest.tune(pool, n_reference=1000, n_expected=200, n_centers=100, rng=rng)
     test = SeveralTest(pool[:1000], n_expected=200, centers=pool[:100], rule=rule, **settings)
-    assert len(settings["mean_ratio"]) == len(test.settings) == 4 + 4
+    assert len(settings["mean_ratio"]) == len(test.settings) == 6 + 4
     healthy = list(normal(200 * 60, 5).reshape(60, 200, 2))
     narrow, wide = (list(normal(200 * 20, seed).reshape(20, 200, 2)) for seed in (6, 7))
     for window in narrow:
@@ -143,9 +144,46 @@ def test_an_only_feature_is_looked_at_by_kernels_that_all_differ() -> None:
     x = np.random.default_rng(1).exponential(size=(600, 1))
     test = SeveralTest(x, n_expected=100, centers=x[:100])
     assert {(one.feature, one.is_decorrelated) for one in test.settings} == {(None, False)}
-    assert len({(one.width, one.penalty) for one in test.settings}) == len(test.settings) == 4
+    assert len({(one.width, one.penalty) for one in test.settings}) == len(test.settings) == 5
     least = min(one.penalty for one in test.settings)
     assert 600 * least == pytest.approx(0.05), "of a small reference single events would decide"
+
+
+def tuned(run: FloatArray, n_reference: int, size: int, **given: float) -> SeveralTest:
+    settings = SeveralTest.tune(
+        run,
+        n_reference=n_reference,
+        n_expected=size,
+        n_centers=300,
+        rng=np.random.default_rng(3),
+        given=given,
+    )
+    return SeveralTest(run[:n_reference], n_expected=size, centers=run[:300], **settings)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 5])
+def test_a_mean_that_moves_by_half_a_standard_deviation_is_seen_in_windows_of_50(n_features: int) -> None:
+    """3.5 sigma of the mean: seen with a probability of 0.94 by a test of this mean alone."""
+    test = tuned(normal(6000, 1, n_features), 2000, 50)
+    healthy = list(normal(50 * 200, 2, n_features).reshape(200, 50, n_features))
+    faulty = normal(50 * 100, 3, n_features).reshape(100, 50, n_features)
+    faulty[:, :, 0] += 0.5
+    assert p_at_95(test, healthy, list(faulty)) > 0.65
+
+
+def test_penalties_with_which_single_events_decide_are_raised() -> None:
+    """Two features, a small reference: with 1e-8 T varies 20 000 times as much as Gaussian squares."""
+    run = normal(1500, 1)
+    raised = [one.penalty for one in tuned(run, 750, 200).settings if one.feature is None]
+    assert raised == [1e-5, 1e-4, 1e-4, 1e-5, SMOOTH_PENALTY, 1e-2]
+    assert {one.penalty for one in tuned(run, 750, 200, penalty=1e-8).settings if one.feature is None} == {
+        1e-8
+    }, "what is given is taken"
+
+
+def test_no_more_penalties_are_raised_than_need_it() -> None:
+    penalties, ratios = (1e-8, 3e-6, 1e-4, 1e-8), (11.0, 1e3, 1e3, 9.0)
+    assert raise_penalties(penalties, ratios) == (1e-7, 1e-5, 1e-4, 1e-8)
 
 
 def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
@@ -166,13 +204,13 @@ def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
         ({"rule": "median"}, "unknown rule 'median'"),
         ({"width": [1.0, -1.0]}, "width is -1.0"),
         ({"feature_width": [1.0, 1.0, 1.0]}, "3 widths for 2 features"),
-        ({"penalty": [1e-6, 1e-5]}, "4 widths and 2 penalties"),
+        ({"penalty": [1e-6, 1e-5]}, "6 widths and 2 penalties"),
         ({"penalty": 0.0}, "penalty is 0.0"),
         ({"kinds": ["smooth"]}, "1 kind for 2 features"),
         ({"kinds": ["smooth", "odd"]}, "no kind of features 'odd'"),
-        ({"mean_ratio": [1.0] * 8}, "mean_ratio and plain_shift belong together"),
-        ({"mean_ratio": [1.0] * 8, "plain_shift": [1.0]}, r"plain_shift has shape \(1,\) for 0 plain tests"),
-        ({"mean_ratio": [1.0], "plain_shift": []}, r"mean_ratio has shape \(1,\) for 8 settings of kernels"),
+        ({"mean_ratio": [1.0] * 10}, "mean_ratio and plain_shift belong together"),
+        ({"mean_ratio": [1.0] * 10, "plain_shift": [1.0]}, r"plain_shift has shape \(1,\) for 0 plain tests"),
+        ({"mean_ratio": [1.0], "plain_shift": []}, r"mean_ratio has shape \(1,\) for 10 settings of kernels"),
         ({"n_expected": 0}, "n_expected is 0"),
     ],
 )
