@@ -318,11 +318,13 @@ def _choices(bundle: StoredBundle, *, is_reference_given: bool, are_widths_given
         why = f"those of {WINDOWS_IN_REFERENCE} windows" if of_windows else "half of the run"
         found.append(f"{m.n_reference} reference events ({why})")
     widths = m.settings.get("width")
+    penalties = m.settings.get("penalty")
     single = m.settings.get("feature_width")
-    if isinstance(widths, tuple) and isinstance(single, tuple):
+    if isinstance(widths, tuple) and isinstance(penalties, tuple) and isinstance(single, tuple):
         listed = ", ".join(f"{width:.2g}" for width in widths)
         origin = "as given" if are_widths_given else "quantiles of the distances of two events"
         found.append(f"kernels of the widths {listed} ({origin})")
+        found.append(f"their penalties {', '.join(f'{penalty:.2g}' for penalty in penalties)}")
         if single:
             found.append(f"{format_count(len(single), 'kernel')} of single features")
     return f"chosen: {'; '.join(found)}. 'dqm reference tune {bundle.path}' shows how"

@@ -358,7 +358,9 @@ def raise_penalties(penalties: Sequence[float], variance_ratios: Sequence[float]
         Variance of T of each in healthy windows, over that of squares of Gaussian numbers.
     """
     return tuple(
-        min(10.0 * penalty, WEAK_PENALTY) if penalty < WEAK_PENALTY and ratio > MOST_VARIANCE else penalty
+        round(min(10.0 * penalty, WEAK_PENALTY), 12)
+        if penalty < WEAK_PENALTY and ratio > MOST_VARIANCE
+        else penalty
         for penalty, ratio in zip(penalties, variance_ratios, strict=True)
     )
 

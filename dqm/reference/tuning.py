@@ -87,6 +87,8 @@ class Tuning:
         Distances between two reference events, in standard deviations.
     widths : tuple of float
         Widths of the kernels of all features.
+    penalties : tuple of float
+        Their penalties.
     n_single : int
         Settings that look at one feature.
     points : tuple of TuningPoint
@@ -97,6 +99,7 @@ class Tuning:
     n_expected: float
     distances: FloatArray
     widths: tuple[float, ...]
+    penalties: tuple[float, ...]
     n_single: int
     points: tuple[TuningPoint, ...]
 
@@ -113,6 +116,12 @@ class Tuning:
             f"widths of the kernels of all features: {listed}; in brackets the share of pairs of events that "
             "are nearer to each other"
         ]
+        if self.statistic == "several":
+            penalties = ", ".join(f"{penalty:.2g}" for penalty in self.penalties)
+            said.append(
+                f"their penalties: {penalties}; build raises a weak one tenfold, and again, while single "
+                "events of healthy windows decide its t"
+            )
         if self.n_single:
             said.append(f"{format_count(self.n_single, 'more setting')} look at single features")
         for knob in ("centers", "penalty", "penalty factor"):
@@ -197,12 +206,13 @@ def look_at_settings(
         )
         for one, (t, ms) in zip(candidates, found, strict=True)
     ]
-    widths, n_single = _widths(chosen.settings)
+    widths, penalties, n_single = _kernels(chosen.settings)
     return Tuning(
         chosen.recipe.statistic,
         n_expected,
         _distances(chosen.reference, chosen.settings, rng),
         widths,
+        penalties,
         n_single,
         tuple(points),
     )
@@ -281,12 +291,13 @@ def _agreement(t: FloatArray, other: FloatArray) -> float:
     return float(stats.spearmanr(t, other).statistic)
 
 
-def _widths(settings: Settings) -> tuple[tuple[float, ...], int]:
-    """Give the widths of the kernels of all features, and the number of those of single features."""
-    width = settings["width"]
+def _kernels(settings: Settings) -> tuple[tuple[float, ...], tuple[float, ...], int]:
+    """Give widths and penalties of the kernels of all features, and how many look at single features."""
+    widths = np.atleast_1d(np.asarray(settings["width"], dtype=float))
+    penalties = np.broadcast_to(np.asarray(settings["penalty"], dtype=float), widths.shape)
     single = settings.get("feature_width", ())
-    widths = width if isinstance(width, tuple) else (width,)
-    return tuple(map(float, widths)), len(single) if isinstance(single, tuple) else 0
+    n_single = len(single) if isinstance(single, tuple) else 0
+    return tuple(widths.tolist()), tuple(penalties.tolist()), n_single
 
 
 def _distances(reference: Sample, settings: Settings, rng: np.random.Generator) -> FloatArray:

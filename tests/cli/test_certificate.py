@@ -163,6 +163,7 @@ def test_settings_are_shown_of_a_file_and_of_a_bundle(dqm: Dqm, copy: Path, tmp_
     assert of_file.code == 0
     assert "the test several, windows of 30" in of_file.out
     assert "widths of the kernels of all features" in of_file.out
+    assert "their penalties: " in of_file.out
     assert "look at single features" in of_file.out
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
     before = {path.name: path.read_bytes() for path in copy.iterdir()}
