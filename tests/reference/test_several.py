@@ -53,8 +53,8 @@ def shifted(seed: int, *by: float) -> np.ndarray:
 
 def test_the_bundle_keeps_what_was_chosen(several: StoredBundle) -> None:
     settings = several.manifest.settings
-    assert [len(settings[name]) for name in ("width", "feature_width", "mean_ratio")] == [4, 4, 8]
-    assert several.manifest.settings_in_words["mean_ratio"].endswith("... (8)")
+    assert [len(settings[name]) for name in ("width", "feature_width", "mean_ratio")] == [6, 4, 10]
+    assert several.manifest.settings_in_words["mean_ratio"].endswith("... (10)")
 
 
 def test_building_says_how_far_the_choice_of_the_test_is(tmp_path: Path) -> None:
@@ -68,7 +68,9 @@ def test_building_says_how_far_the_choice_of_the_test_is(tmp_path: Path) -> None
     )
     assert len(seen) > 1
     assert seen == sorted(seen)
-    assert seen[-1] == (200, 200)
+    done, total = seen[-1]
+    assert total is not None
+    assert done == total >= 200, "more if a penalty was raised: all windows are tested anew"
 
 
 def test_healthy_windows_have_uniform_p_and_a_fault_a_small_one(several: StoredBundle) -> None:
@@ -127,8 +129,8 @@ def test_a_bundle_keeps_what_its_kernels_computed(
 def test_what_was_computed_for_other_kernels_is_refused(several: StoredBundle) -> None:
     (entry,) = several.manifest.null
     settings = {**several.manifest.settings, "feature_width": ()}
-    settings |= {name: settings[name][:4] for name in ("mean_ratio", "variance_ratio")}  # type: ignore[index]
-    with pytest.raises(InputError, match=r"8 kernels prepared, and 4 to prepare\. Build the bundle again"):
+    settings |= {name: settings[name][:6] for name in ("mean_ratio", "variance_ratio")}  # type: ignore[index]
+    with pytest.raises(InputError, match=r"10 kernels prepared, and 6 to prepare\. Build the bundle again"):
         SeveralTest(
             several.reference,
             n_expected=entry.kind.n_expected,
