@@ -28,13 +28,13 @@ __all__ = [
     "weigh_kernels",
 ]
 
-WEAK_PENALTY = 1e-5
+WEAK_PENALTY = 1e-6
 """With this penalty, or a smaller one, a kernel of all features finds narrow structures."""
 
 SMOOTH_PENALTY = 2e-3
 """With this penalty, or a larger one, a kernel has few functions and sees little but means."""
 
-MOST_VARIANCE = 10.0
+MOST_VARIANCE = 20.0
 """Largest variance of T of a weak penalty, over what it would be if its functions were Gaussian."""
 
 SMOOTH_CENTERS = 100

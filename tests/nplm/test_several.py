@@ -175,15 +175,15 @@ def test_penalties_with_which_single_events_decide_are_raised() -> None:
     """Two features, a small reference: with 1e-8 T varies 20 000 times as much as Gaussian squares."""
     run = normal(1500, 1)
     raised = [one.penalty for one in tuned(run, 750, 200).settings if one.feature is None]
-    assert raised == [1e-5, 1e-4, 1e-4, 1e-5, SMOOTH_PENALTY, 1e-2]
+    assert raised == [1e-6, 1e-4, 1e-4, 1e-6, SMOOTH_PENALTY, 1e-2]
     assert {one.penalty for one in tuned(run, 750, 200, penalty=1e-8).settings if one.feature is None} == {
         1e-8
     }, "what is given is taken"
 
 
 def test_no_more_penalties_are_raised_than_need_it() -> None:
-    penalties, ratios = (1e-8, 3e-6, 1e-4, 1e-8), (11.0, 1e3, 1e3, 9.0)
-    assert raise_penalties(penalties, ratios) == (1e-7, 1e-5, 1e-4, 1e-8)
+    penalties, ratios = (1e-8, 3e-7, 1e-4, 1e-8), (21.0, 1e3, 1e3, 19.0)
+    assert raise_penalties(penalties, ratios) == (1e-7, 1e-6, 1e-4, 1e-8)
 
 
 def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
