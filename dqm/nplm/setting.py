@@ -24,18 +24,11 @@ __all__ = [
     "choose_views",
     "make_plain",
     "make_score",
-    "raise_penalties",
     "weigh_kernels",
 ]
 
-WEAK_PENALTY = 1e-6
-"""With this penalty, or a smaller one, a kernel of all features finds narrow structures."""
-
 SMOOTH_PENALTY = 2e-3
 """With this penalty, or a larger one, a kernel has few functions and sees little but means."""
-
-MOST_VARIANCE = 20.0
-"""Largest variance of T of a weak penalty, over what it would be if its functions were Gaussian."""
 
 SMOOTH_CENTERS = 100
 """Most centres of such a kernel; more do not change its T (correlation 0.9997 with 12 features)."""
@@ -330,39 +323,16 @@ def weigh_kernels(settings: Sequence[Setting], n_features: int) -> list[float]:
     """Give what is added to the log p of each kernel: its share of the smallest p in healthy windows.
 
     The kernels of single features together weigh as much as a few of all features. Kernels of all features
-    with a weak penalty, or the weakest, and smooth ones count twice: they find what others do not.
+    with the weakest penalty and smooth ones count twice: they find what others do not.
     """
     weakest = min((one.penalty for one in settings if one.feature is None), default=0.0)
-    weak = max(weakest, WEAK_PENALTY)
 
     def weigh(one: Setting) -> float:
         if one.feature is not None:
             return math.log(n_features)
-        return math.log(2.0) if weak < one.penalty < SMOOTH_PENALTY else 0.0
+        return math.log(2.0) if weakest < one.penalty < SMOOTH_PENALTY else 0.0
 
     return [weigh(one) for one in settings]
-
-
-def raise_penalties(penalties: Sequence[float], variance_ratios: Sequence[float]) -> tuple[float, ...]:
-    """Raise weak penalties with which single events decide; the same ones if there are none.
-
-    Where few features spread over a small reference, a narrow kernel has functions that no event of the
-    reference is near. T then varies much more than the squares of Gaussian numbers do, and a threshold for
-    the smallest of several p would be that of this kernel alone.
-
-    Parameters
-    ----------
-    penalties : sequence of float
-        Of the kernels of all features.
-    variance_ratios : sequence of float
-        Variance of T of each in healthy windows, over that of squares of Gaussian numbers.
-    """
-    return tuple(
-        round(min(10.0 * penalty, WEAK_PENALTY), 12)
-        if penalty < WEAK_PENALTY and ratio > MOST_VARIANCE
-        else penalty
-        for penalty, ratio in zip(penalties, variance_ratios, strict=True)
-    )
 
 
 def _positive(values: float | Sequence[float], what: str) -> tuple[float, ...]:

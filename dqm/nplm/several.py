@@ -27,7 +27,6 @@ from dqm.nplm.setting import (
     choose_views,
     make_plain,
     make_score,
-    raise_penalties,
     weigh_kernels,
 )
 from dqm.nplm.several_result import SeveralResult
@@ -50,9 +49,6 @@ FIT_WIDTH = 0.5
 
 TUNING_TOYS = 200
 """Healthy windows with which the results of the settings are measured."""
-
-FEWEST_TOYS = 40
-"""Fewest of them after which a penalty is raised, and all windows are tested anew."""
 
 MOST_WINDOWS_PER_SPLIT = 10
 """Most of them that share a reference."""
@@ -360,8 +356,7 @@ class SeveralTest:
         counts : ndarray, shape (n_events,), optional
             Events that each row stands for.
         given : mapping, optional
-            Settings that are given; ``width`` and ``penalty`` are taken as they are. Otherwise weak penalties
-            with which single events decide are raised.
+            Settings that are given; ``width`` and ``penalty`` are taken.
         progress : callable
             Called with the number of healthy windows tested so far, and the total.
 
@@ -372,16 +367,14 @@ class SeveralTest:
         """
         run = Sample(events, counts)
         begin = run.take(slice(n_reference)) if counts is None else run.filled
-        width, penalty = ((given or {}).get(name) for name in cls.given_to_tune)
-        is_given = width is not None or penalty is not None
         first = cls(
             begin.x,
             counts=begin.counts,
             n_expected=n_expected,
             centers=_choose(n_centers, begin, rng),
             kinds=kinds,
-            width=width,
-            penalty=penalty,
+            width=(given or {}).get("width"),
+            penalty=(given or {}).get("penalty"),
         )
         of_all = [one for one in first._kernels if one.feature is None]
         chosen: dict[str, Any] = {
@@ -391,12 +384,9 @@ class SeveralTest:
             "feature_width": tuple(one.width for one in first._kernels if one.feature is not None),
         }
         n = round(n_expected)
+        ratios, plain = [], []
         per_split = max(1, min(MOST_WINDOWS_PER_SPLIT, (int(run.n_events) - n_reference) // n))
-        n_before = 0
-        ratios: list[FloatArray] = []
-        plain: list[FloatArray] = []
-        relative: list[FloatArray] = []
-        while len(ratios) < TUNING_TOYS:
+        for _ in range(math.ceil(TUNING_TOYS / per_split)):
             reference, *windows, _ = run.split([n_reference, *[n] * per_split], rng)
             test = cls(
                 reference.x,
@@ -407,23 +397,15 @@ class SeveralTest:
                 few_windows=True,
                 **chosen,
             )
-            mean, variance = test._moments
-            relative.append(variance / mean**2)
-            ratios += [test._statistics(window) / mean for window in windows]
+            ratios += [test._statistics(window) / test._moments[0] for window in windows]
             plain += [test._plain_log_p(window.x) for window in windows]
-            progress(n_before + min(len(ratios), TUNING_TOYS), n_before + TUNING_TOYS)
-            variance_ratio = np.var(ratios, axis=0) / np.mean(relative, axis=0)
-            if len(ratios) >= FEWEST_TOYS and not is_given:
-                raised = raise_penalties(chosen["penalty"], variance_ratio[: len(of_all)])
-                if raised != chosen["penalty"]:
-                    chosen["penalty"] = raised
-                    n_before += len(ratios)
-                    ratios, plain, relative = [], [], []
+            progress(min(len(ratios), TUNING_TOYS), TUNING_TOYS)
+        relative = first._moments[1] / first._moments[0] ** 2
         return {
             **({"kinds": tuple(kinds)} if kinds else {}),
             **chosen,
             "mean_ratio": tuple(np.mean(ratios, axis=0).tolist()),
-            "variance_ratio": tuple(variance_ratio.tolist()),
+            "variance_ratio": tuple((np.var(ratios, axis=0) / relative).tolist()),
             **PlainScale.measure(np.array(plain)).settings,
         }
 

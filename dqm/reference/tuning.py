@@ -116,12 +116,8 @@ class Tuning:
             f"widths of the kernels of all features: {listed}; in brackets the share of pairs of events that "
             "are nearer to each other"
         ]
-        if self.statistic == "several":
-            penalties = ", ".join(f"{penalty:.2g}" for penalty in self.penalties)
-            said.append(
-                f"their penalties: {penalties}; build raises a weak one tenfold, and again, while single "
-                "events of healthy windows decide its t"
-            )
+        if len(self.penalties) > 1:
+            said.append(f"their penalties: {', '.join(f'{penalty:.2g}' for penalty in self.penalties)}")
         if self.n_single:
             said.append(f"{format_count(self.n_single, 'more setting')} look at single features")
         for knob in ("centers", "penalty", "penalty factor"):

@@ -11,7 +11,6 @@ from dqm.events import FloatArray
 from dqm.nplm import KernelTest, SeveralTest
 from dqm.nplm.kernel import gaussian_kernel
 from dqm.nplm.samples import Sample
-from dqm.nplm.setting import SMOOTH_PENALTY, raise_penalties
 from dqm.nplm.several import FIT_PENALTY
 
 
@@ -149,41 +148,16 @@ def test_an_only_feature_is_looked_at_by_kernels_that_all_differ() -> None:
     assert 600 * least == pytest.approx(0.05), "of a small reference single events would decide"
 
 
-def tuned(run: FloatArray, n_reference: int, size: int, **given: float) -> SeveralTest:
-    settings = SeveralTest.tune(
-        run,
-        n_reference=n_reference,
-        n_expected=size,
-        n_centers=300,
-        rng=np.random.default_rng(3),
-        given=given,
-    )
-    return SeveralTest(run[:n_reference], n_expected=size, centers=run[:300], **settings)
-
-
 @pytest.mark.parametrize("n_features", [1, 2, 5])
 def test_a_mean_that_moves_by_half_a_standard_deviation_is_seen_in_windows_of_50(n_features: int) -> None:
     """3.5 sigma of the mean: seen with a probability of 0.94 by a test of this mean alone."""
-    test = tuned(normal(6000, 1, n_features), 2000, 50)
+    run, rng = normal(6000, 1, n_features), np.random.default_rng(3)
+    settings = SeveralTest.tune(run, n_reference=2000, n_expected=50, n_centers=100, rng=rng)
+    test = SeveralTest(run[:2000], n_expected=50, centers=run[:100], **settings)
     healthy = list(normal(50 * 200, 2, n_features).reshape(200, 50, n_features))
     faulty = normal(50 * 100, 3, n_features).reshape(100, 50, n_features)
     faulty[:, :, 0] += 0.5
     assert p_at_95(test, healthy, list(faulty)) > 0.65
-
-
-def test_penalties_with_which_single_events_decide_are_raised() -> None:
-    """Two features, a small reference: with 1e-8 T varies 20 000 times as much as Gaussian squares."""
-    run = normal(1500, 1)
-    raised = [one.penalty for one in tuned(run, 750, 200).settings if one.feature is None]
-    assert raised == [1e-6, 1e-4, 1e-4, 1e-6, SMOOTH_PENALTY, 1e-2]
-    assert {one.penalty for one in tuned(run, 750, 200, penalty=1e-8).settings if one.feature is None} == {
-        1e-8
-    }, "what is given is taken"
-
-
-def test_no_more_penalties_are_raised_than_need_it() -> None:
-    penalties, ratios = (1e-8, 3e-7, 1e-4, 1e-8), (21.0, 1e3, 1e3, 19.0)
-    assert raise_penalties(penalties, ratios) == (1e-7, 1e-6, 1e-4, 1e-8)
 
 
 def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:

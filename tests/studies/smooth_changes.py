@@ -1,7 +1,7 @@
 """Changes of means, widths and correlations of normal features: `several` beside single kernels and rivals.
 
 ``python -m tests.studies.smooth_changes OUTPUT`` draws 1, 2, 5 and 12 features, correlated by 0.5. Share of
-faulty windows above the 95 % quantile of healthy ones, over all references: of `several`, of `several`
+faulty windows above the 95 % quantile of healthy ones of the same reference: of `several`, of `several`
 without its smooth kernels, of the best single kernel of many widths and penalties (chosen with one half of
 the windows and measured with the other), of the energy distance, and of Kolmogorov and Smirnov. Finished
 references are kept: called again, the study goes on.
@@ -96,11 +96,11 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
             mine = [row["t"] for row in rows if (row["features"], row["place"]) == (n_features, place)]
             if not mine:
                 continue
-            limits = np.quantile(np.concatenate([t["healthy"] for t in mine]), 0.95, axis=0)
+            limits = [np.quantile(t["healthy"], 0.95, axis=0) for t in mine]
             for fault in mine[0]:
                 if fault == "healthy":
                     continue
-                seen = np.concatenate([t[fault] for t in mine]) > limits
+                seen = np.concatenate([t[fault] > limit for t, limit in zip(mine, limits, strict=True)])
                 halves = np.array([seen[half::2, 4:].mean(axis=0) for half in (0, 1)])
                 best = np.mean([halves[1 - half, halves[half].argmax()] for half in (0, 1)])
                 several, without, energy, kolmogorov = seen[:, :4].mean(axis=0)
