@@ -336,6 +336,7 @@ class SeveralTest:
         rng: np.random.Generator,
         kinds: Sequence[str] = (),
         counts: FloatArray | None = None,
+        is_poisson: bool = False,
         given: Mapping[str, Any] | None = None,
         progress: Callable[[int, int], None] = lambda _done, _total: None,
     ) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
@@ -355,6 +356,8 @@ class SeveralTest:
             What each feature is.
         counts : ndarray, shape (n_events,), optional
             Events that each row stands for.
+        is_poisson : bool
+            Whether windows have a Poisson number of events, as those cut by time.
         given : mapping, optional
             Settings that are given; ``width`` and ``penalty`` are taken.
         progress : callable
@@ -383,11 +386,15 @@ class SeveralTest:
             "is_decorrelated": tuple(float(one.is_decorrelated) for one in of_all),
             "feature_width": tuple(one.width for one in first._kernels if one.feature is not None),
         }
-        n = round(n_expected)
-        ratios, plain = [], []
-        per_split = max(1, min(MOST_WINDOWS_PER_SPLIT, (int(run.n_events) - n_reference) // n))
-        for _ in range(math.ceil(TUNING_TOYS / per_split)):
-            reference, *windows, _ = run.split([n_reference, *[n] * per_split], rng)
+        left = int(run.n_events) - n_reference
+        ratios: list[FloatArray] = []
+        plain: list[FloatArray] = []
+        while len(ratios) < TUNING_TOYS:
+            sizes = np.full(MOST_WINDOWS_PER_SPLIT, round(n_expected))
+            if is_poisson:
+                sizes = rng.poisson(n_expected, MOST_WINDOWS_PER_SPLIT).clip(1, left)
+            n_windows = max(1, int(np.searchsorted(np.cumsum(sizes), left, "right")))
+            reference, *windows, _ = run.split([n_reference, *sizes[:n_windows].tolist()], rng)
             test = cls(
                 reference.x,
                 counts=reference.counts,

@@ -388,6 +388,7 @@ def _choose_settings(
         n_expected=recipe.n_expected,
         n_centers=n_centers,
         rng=rng,
+        is_poisson=recipe.cut is WindowCut.TIME,
         given=given,
         progress=progress,
     )

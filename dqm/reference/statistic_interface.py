@@ -56,7 +56,17 @@ __all__ = [
 GIVEN = ("n_expected", "centers", "nuisances", "counts", "prepared", "few_windows", "device")
 """Arguments that a statistic is given by name if it takes them; they are not settings."""
 
-GIVEN_TO_TUNE = ("n_reference", "n_expected", "n_centers", "rng", "kinds", "counts", "given", "progress")
+GIVEN_TO_TUNE = (
+    "n_reference",
+    "n_expected",
+    "n_centers",
+    "rng",
+    "kinds",
+    "counts",
+    "is_poisson",
+    "given",
+    "progress",
+)
 """Arguments that ``tune`` is given by name if it takes them, beside the events."""
 
 SettingValue = float | int | str | tuple[float, ...] | tuple[str, ...]

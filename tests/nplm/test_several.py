@@ -160,6 +160,21 @@ def test_a_mean_that_moves_by_half_a_standard_deviation_is_seen_in_windows_of_50
     assert p_at_95(test, healthy, list(faulty)) > 0.65
 
 
+def test_the_number_of_events_of_healthy_windows_has_no_small_p() -> None:
+    """A smooth kernel has few functions, and one of them is the number of events."""
+    run = normal(6000, 1)
+    for is_poisson in (False, True):
+        rng = np.random.default_rng(3)
+        settings = SeveralTest.tune(
+            run, n_reference=2000, n_expected=100, n_centers=100, rng=rng, is_poisson=is_poisson
+        )
+        test = SeveralTest(run[:2000], n_expected=100, centers=run[:100], **settings)
+        sizes = rng.poisson(100, 300) if is_poisson else [100] * 300
+        results = test.evaluate_many([rng.normal(size=(n, 2)) for n in sizes])
+        smooth = np.exp([r.log_p[4] for r in results])
+        assert 0.02 < np.mean(smooth < 0.05) < 0.09, is_poisson
+
+
 def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
     x, window = normal(800, 1), normal(200, 2)
     window[:, 1] = np.where(np.arange(200) < 40, 0.5, window[:, 1])  # a value that one feature repeats

@@ -52,7 +52,12 @@ def make_tests(n_reference: int, n_centers: int) -> dict[str, KernelTest | Sever
     run = rng.exponential(size=(2 * n_reference, 1))
     reference, centers = run[:n_reference], run[:n_centers]
     settings = SeveralTest.tune(
-        run, n_reference=n_reference, n_expected=N_EXPECTED, n_centers=n_centers, rng=rng
+        run,
+        n_reference=n_reference,
+        n_expected=N_EXPECTED,
+        n_centers=n_centers,
+        rng=rng,
+        is_poisson=True,
     )
     tests: dict[str, KernelTest | SeveralTest] = {
         "several": SeveralTest(reference, n_expected=N_EXPECTED, centers=centers, **settings)
