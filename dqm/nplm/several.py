@@ -53,6 +53,10 @@ TUNING_TOYS = 200
 MOST_WINDOWS_PER_SPLIT = 10
 """Most of them that share a reference."""
 
+LOUD_P = 0.02
+"""Approximate p of a kernel that 5 % of healthy windows may be below. Where it is smaller, by the luck of the
+reference and events far from it, the kernel alone would set the threshold of the smallest p."""
+
 RULES = ("smallest", "product", "mean")
 """How the p of the settings are combined."""
 
@@ -84,6 +88,8 @@ class SeveralTest:
         are given.
     mean_ratio, variance_ratio : sequence of float, optional
         Mean and variance of each kernel's statistic in healthy windows, see `tune`; 1 by default.
+    kernel_scale : sequence of float, optional
+        What the log p of each kernel is multiplied by, above 0 and at most 1, see `tune`; 1 by default.
     plain_shift, plain_quantile : sequence of float, optional
         What is added to the log p of each plain test, which is too large where values repeat, and the log p
         below which all of it is added; see `PlainScale` and `tune`.
@@ -142,6 +148,7 @@ class SeveralTest:
         is_decorrelated: Sequence[float] | None = None,
         mean_ratio: Sequence[float] | None = None,
         variance_ratio: Sequence[float] | None = None,
+        kernel_scale: Sequence[float] | None = None,
         plain_shift: Sequence[float] | None = None,
         plain_quantile: Sequence[float] | None = None,
         rule: Literal["smallest", "product", "mean"] = "smallest",
@@ -196,6 +203,7 @@ class SeveralTest:
         self.settings = (*self._kernels, *pulls, *plain)
         self._ratios = _check_ratios(len(self._kernels), len(pulls), mean_ratio, variance_ratio)
         self._scale = PlainScale.check(len(plain), plain_shift, plain_quantile)
+        self._kernel_scale = _check_scale(len(self._kernels), len(pulls), kernel_scale)
         self._handicap = self._weigh()
         self._fits: dict[int, KernelTest] = {}
         self._resize(n_expected)
@@ -270,8 +278,9 @@ class SeveralTest:
     def _log_p(self, sample: Sample, kernels: FloatArray, weights: FloatArray | None = None) -> FloatArray:
         """Give the log p of all settings from T of the kernels, for a reference weighed anew."""
         plain = self._scale.correct(self._plain_log_p(sample.x, weights))
-        log_p: FloatArray = np.concatenate([log_chi_squared(kernels, *self._moments), plain])
-        return self._handicap + log_p
+        of_kernels = self._kernel_scale * log_chi_squared(kernels, *self._moments)
+        log_p: FloatArray = self._handicap + np.concatenate([of_kernels, plain])
+        return log_p
 
     def evaluate_many(
         self,
@@ -390,11 +399,9 @@ class SeveralTest:
         ratios: list[FloatArray] = []
         plain: list[FloatArray] = []
         while len(ratios) < TUNING_TOYS:
-            sizes = np.full(MOST_WINDOWS_PER_SPLIT, round(n_expected))
-            if is_poisson:
-                sizes = rng.poisson(n_expected, MOST_WINDOWS_PER_SPLIT).clip(1, left)
+            sizes = _sizes(MOST_WINDOWS_PER_SPLIT, n_expected, left, is_poisson, rng)
             n_windows = max(1, int(np.searchsorted(np.cumsum(sizes), left, "right")))
-            reference, *windows, _ = run.split([n_reference, *sizes[:n_windows].tolist()], rng)
+            reference, *windows, _ = run.split([n_reference, *sizes[:n_windows]], rng)
             test = cls(
                 reference.x,
                 counts=reference.counts,
@@ -407,12 +414,25 @@ class SeveralTest:
             ratios += [test._statistics(window) / test._moments[0] for window in windows]
             plain += [test._plain_log_p(window.x) for window in windows]
             progress(min(len(ratios), TUNING_TOYS), TUNING_TOYS)
-        relative = first._moments[1] / first._moments[0] ** 2
+        mean, variance = first._moments
+        mean_ratio = np.mean(ratios, axis=0)
+        variance_ratio = np.var(ratios, axis=0) / (variance / mean**2)
+        if counts is None and left >= MOST_WINDOWS_PER_SPLIT * n_expected:  # toys are thrown from the pool
+            pool = Sample(events[n_reference:])
+            windows = [
+                pool.split([size], rng)[0] for size in _sizes(len(ratios), n_expected, left, is_poisson, rng)
+            ]
+            statistics = np.array([first._statistics(window) for window in windows])
+        else:
+            statistics = np.array(ratios) * mean
+        log_p = log_chi_squared(statistics, mean * mean_ratio, variance * variance_ratio)
+        scale = np.minimum(1.0, math.log(LOUD_P) / np.quantile(log_p, 0.05, axis=0))
         return {
             **({"kinds": tuple(kinds)} if kinds else {}),
             **chosen,
-            "mean_ratio": tuple(np.mean(ratios, axis=0).tolist()),
-            "variance_ratio": tuple((np.var(ratios, axis=0) / relative).tolist()),
+            "mean_ratio": tuple(mean_ratio.tolist()),
+            "variance_ratio": tuple(variance_ratio.tolist()),
+            "kernel_scale": tuple(scale.tolist()),
             **PlainScale.measure(np.array(plain)).settings,
         }
 
@@ -520,6 +540,25 @@ def _choose(n_centers: int, sample: Sample, rng: np.random.Generator) -> FloatAr
     if sample.counts is None:
         return sample.x[:n_centers]
     return sample.choose_rows(min(n_centers, len(sample.x)), rng)
+
+
+def _sizes(n: int, n_expected: float, most: int, is_poisson: bool, rng: np.random.Generator) -> list[int]:
+    """Draw the numbers of events of n windows, at most `most` each."""
+    if not is_poisson:
+        return [round(n_expected)] * n
+    sizes: list[int] = rng.poisson(n_expected, n).clip(1, most).tolist()
+    return sizes
+
+
+def _check_scale(n: int, n_pulls: int, scale: Sequence[float] | None) -> FloatArray:
+    """Check the scales of n kernels, and append those of the pulls, which are 1."""
+    checked = np.ones(n) if scale is None else np.asarray(scale, dtype=float)
+    if checked.shape != (n,) or not ((checked > 0.0) & (checked <= 1.0)).all():
+        raise InputError(
+            f"kernel_scale has shape {checked.shape} for {format_count(n, 'kernel')}",
+            fix="Give a number above 0 and at most 1 for each, as SeveralTest.tune does",
+        )
+    return np.append(checked, np.ones(n_pulls))
 
 
 def _check_ratios(
