@@ -175,6 +175,24 @@ def test_the_number_of_events_of_healthy_windows_has_no_small_p() -> None:
         assert 0.02 < np.mean(smooth < 0.05) < 0.09, is_poisson
 
 
+def test_a_kernel_whose_p_is_too_small_with_this_reference_does_not_set_the_threshold() -> None:
+    """By bad luck few events of this reference are where single events of windows are."""
+    run, rng = normal(4000, 9), np.random.default_rng(3)
+    settings = SeveralTest.tune(run, n_reference=2000, n_expected=100, n_centers=300, rng=rng)
+    given = {"n_expected": 100, "centers": run[:300], **settings}
+    windows = list(rng.normal(size=(200, 100, 2)))
+    low = [
+        float(np.quantile([r.log_p[0] for r in test.evaluate_many(windows)], 0.05))
+        for test in (
+            SeveralTest(run[:2000], **{**given, "kernel_scale": None}),
+            SeveralTest(run[:2000], **given),
+        )
+    ]
+    assert low[0] < np.log(1e-4)
+    assert np.log(0.005) < low[1] < np.log(0.15)
+    assert max(settings["kernel_scale"]) == 1.0, "the others stay as they are"
+
+
 def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
     x, window = normal(800, 1), normal(200, 2)
     window[:, 1] = np.where(np.arange(200) < 40, 0.5, window[:, 1])  # a value that one feature repeats
@@ -200,6 +218,8 @@ def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
         ({"mean_ratio": [1.0] * 10}, "mean_ratio and plain_shift belong together"),
         ({"mean_ratio": [1.0] * 10, "plain_shift": [1.0]}, r"plain_shift has shape \(1,\) for 0 plain tests"),
         ({"mean_ratio": [1.0], "plain_shift": []}, r"mean_ratio has shape \(1,\) for 10 settings of kernels"),
+        ({"kernel_scale": [1.0]}, r"kernel_scale has shape \(1,\) for 10 kernels"),
+        ({"kernel_scale": [2.0] * 10}, "above 0 and at most 1"),
         ({"n_expected": 0}, "n_expected is 0"),
     ],
 )
