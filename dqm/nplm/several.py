@@ -417,16 +417,16 @@ class SeveralTest:
         mean, variance = first._moments
         mean_ratio = np.mean(ratios, axis=0)
         variance_ratio = np.var(ratios, axis=0) / (variance / mean**2)
-        if counts is None and left >= MOST_WINDOWS_PER_SPLIT * n_expected:  # toys are thrown from the pool
-            pool = Sample(events[n_reference:])
-            windows = [
-                pool.split([size], rng)[0] for size in _sizes(len(ratios), n_expected, left, is_poisson, rng)
+        statistics = np.array(ratios) * mean
+        if counts is None and left >= MOST_WINDOWS_PER_SPLIT * n_expected:  # toys come from this pool
+            drawn = [
+                n_reference + rng.choice(left, size, replace=False)
+                for size in _sizes(TUNING_TOYS, n_expected, left, is_poisson, rng)
             ]
-            statistics = np.array([first._statistics(window) for window in windows])
-        else:
-            statistics = np.array(ratios) * mean
+            statistics = np.array([first._statistics(Sample(events[rows])) for rows in drawn])
         log_p = log_chi_squared(statistics, mean * mean_ratio, variance * variance_ratio)
-        scale = np.minimum(1.0, math.log(LOUD_P) / np.quantile(log_p, 0.05, axis=0))
+        low = np.minimum(np.quantile(log_p, 0.05, axis=0), -1e-9)
+        scale = np.minimum(1.0, math.log(LOUD_P) / low)
         return {
             **({"kinds": tuple(kinds)} if kinds else {}),
             **chosen,
