@@ -269,10 +269,6 @@ class SizedScore:
     mean: float
     variance: float
 
-    def statistic(self, columns: FloatArray, counts: FloatArray) -> float:
-        """Give T of a window; arguments as in `Score.sums`."""
-        return float(self.of_sums(self.score.sums(columns, counts)))
-
     def of_sums(self, sums: FloatArray) -> FloatArray:
         """Give T of windows whose functions have these sums, shape (..., r)."""
         return self.inverse.squares(sums - self.expected)

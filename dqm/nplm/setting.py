@@ -99,6 +99,16 @@ class Setting:
     penalty: float = math.nan
     is_decorrelated: bool = False
 
+    @property
+    def is_smooth(self) -> bool:
+        """Whether it sees little but means, and has few centres."""
+        return self.penalty >= SMOOTH_PENALTY
+
+    @property
+    def functions(self) -> tuple[int | None, bool, float, bool]:
+        """What the functions of a kernel depend on: two that differ in the penalty alone share their sums."""
+        return self.feature, self.is_decorrelated, self.width, self.is_smooth
+
 
 @dataclass(frozen=True)
 class ScaledReference:
@@ -292,7 +302,7 @@ def make_score(
     at = centers.at(setting)
     if setting.feature is not None:
         at = seen.views[setting.feature].columns(_spread(seen.centers[:, setting.feature]))
-    elif setting.penalty >= SMOOTH_PENALTY:
+    elif setting.is_smooth:
         at = at[:SMOOTH_CENTERS]
     return kind(
         reference.at(setting),
@@ -330,7 +340,7 @@ def weigh_kernels(settings: Sequence[Setting], n_features: int) -> list[float]:
     def weigh(one: Setting) -> float:
         if one.feature is not None:
             return math.log(n_features)
-        return math.log(2.0) if weakest < one.penalty < SMOOTH_PENALTY else 0.0
+        return 0.0 if one.penalty == weakest or one.is_smooth else math.log(2.0)
 
     return [weigh(one) for one in settings]
 

@@ -327,10 +327,13 @@ class SeveralTest:
             return [self.evaluate(pool[one], weights=w) for one, w in zip(rows, counts, strict=True)]
         drawn = DrawnWindows(pool, rows, weights)
         scaled = ScaledSample(self._seen, drawn.x)
+        sums: dict[object, FloatArray] = {}
         kernels = np.empty((len(rows), len(self._kernels)))
         for k, (setting, sized) in enumerate(zip(self._kernels, self._sized, strict=True)):
-            sums = drawn.sum(sized.score.kernel, scaled.at(setting))
-            kernels[:, k] = sized.of_sums(sized.score.transform(sums))
+            if setting.functions not in sums:
+                of_kernels = drawn.sum(sized.score.kernel, scaled.at(setting))
+                sums[setting.functions] = sized.score.transform(of_kernels)
+            kernels[:, k] = sized.of_sums(sums[setting.functions])
         samples = map(drawn.sample, range(len(rows)))
         return [self._result(s, self._log_p(s, one)) for s, one in zip(samples, kernels, strict=True)]
 
@@ -515,9 +518,13 @@ class SeveralTest:
     def _statistics(self, sample: Sample) -> FloatArray:
         """Give T of each kernel."""
         scaled = ScaledSample(self._seen, sample.x)
-        counts = sample.weights
-        pairs = zip(self._kernels, self._sized, strict=True)
-        return np.array([sized.statistic(scaled.at(setting), counts) for setting, sized in pairs])
+        sums: dict[object, FloatArray] = {}
+        found = np.empty(len(self._kernels))
+        for k, (setting, sized) in enumerate(zip(self._kernels, self._sized, strict=True)):
+            if setting.functions not in sums:
+                sums[setting.functions] = sized.score.sums(scaled.at(setting), sample.weights)
+            found[k] = sized.of_sums(sums[setting.functions])
+        return found
 
     def _resize(self, n_expected: float) -> None:
         if not (np.isfinite(n_expected) and n_expected > 0):
