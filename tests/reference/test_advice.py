@@ -145,7 +145,7 @@ def test_faults_are_tried_with_the_test_that_build_takes() -> None:
         events(3000, 0.03), ("a", "b", "e", "gain"), {"more": lambda x, _rng: events(len(x), 0.2)},
         n_reference=600, n_expected=60.0, p_threshold=0.005, drift_limit=None, k=2, n=3, rng=rng,
     )  # fmt: skip
-    assert found[0].share > 0.8
+    assert found[0].share > 0.7
     assert found[0].cause == "differs"
 
 
