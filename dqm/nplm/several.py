@@ -201,9 +201,11 @@ class SeveralTest:
         plain = [Setting(test, feature) for feature, one in self._plain for test in one.tests]
         pulls = [Setting("pulls")] if any(math.isfinite(one.sigma) for one in self._nuisances) else []
         self.settings = (*self._kernels, *pulls, *plain)
-        self._ratios = _check_ratios(len(self._kernels), len(pulls), mean_ratio, variance_ratio)
+        numbers = len(self._kernels), len(pulls)
+        self._mean_ratio = _check_each("mean_ratio", *numbers, mean_ratio)
+        self._variance_ratio = _check_each("variance_ratio", *numbers, variance_ratio)
+        self._kernel_scale = _check_each("kernel_scale", *numbers, kernel_scale, most=1.0)
         self._scale = PlainScale.check(len(plain), plain_shift, plain_quantile)
-        self._kernel_scale = _check_scale(len(self._kernels), len(pulls), kernel_scale)
         self._handicap = self._weigh()
         self._fits: dict[int, KernelTest] = {}
         self._resize(n_expected)
@@ -327,13 +329,9 @@ class SeveralTest:
             return [self.evaluate(pool[one], weights=w) for one, w in zip(rows, counts, strict=True)]
         drawn = DrawnWindows(pool, rows, weights)
         scaled = ScaledSample(self._seen, drawn.x)
-        sums: dict[object, FloatArray] = {}
-        kernels = np.empty((len(rows), len(self._kernels)))
-        for k, (setting, sized) in enumerate(zip(self._kernels, self._sized, strict=True)):
-            if setting.functions not in sums:
-                of_kernels = drawn.sum(sized.score.kernel, scaled.at(setting))
-                sums[setting.functions] = sized.score.transform(of_kernels)
-            kernels[:, k] = sized.of_sums(sums[setting.functions])
+        kernels = self._from_sums(
+            lambda setting, score: score.transform(drawn.sum(score.kernel, scaled.at(setting)))
+        )
         samples = map(drawn.sample, range(len(rows)))
         return [self._result(s, self._log_p(s, one)) for s, one in zip(samples, kernels, strict=True)]
 
@@ -518,13 +516,20 @@ class SeveralTest:
     def _statistics(self, sample: Sample) -> FloatArray:
         """Give T of each kernel."""
         scaled = ScaledSample(self._seen, sample.x)
+        return self._from_sums(lambda setting, score: score.sums(scaled.at(setting), sample.weights))
+
+    def _from_sums(self, add: Callable[[Setting, Score], FloatArray]) -> FloatArray:
+        """Give T of each kernel, shape (..., n_kernels), from the sums of its functions over windows.
+
+        Kernels that differ in their penalty alone have the same sums.
+        """
         sums: dict[object, FloatArray] = {}
-        found = np.empty(len(self._kernels))
-        for k, (setting, sized) in enumerate(zip(self._kernels, self._sized, strict=True)):
+        found = []
+        for setting, sized in zip(self._kernels, self._sized, strict=True):
             if setting.functions not in sums:
-                sums[setting.functions] = sized.score.sums(scaled.at(setting), sample.weights)
-            found[k] = sized.of_sums(sums[setting.functions])
-        return found
+                sums[setting.functions] = add(setting, sized.score)
+            found.append(sized.of_sums(sums[setting.functions]))
+        return np.stack(found, axis=-1)
 
     def _resize(self, n_expected: float) -> None:
         if not (np.isfinite(n_expected) and n_expected > 0):
@@ -539,7 +544,7 @@ class SeveralTest:
             self._profile = ProfiledKernels(self._nuisances, self._fit, scores, self._seen.n_events)
             moments = self._profile.moments
         mean, variance = np.array(moments).T
-        self._moments = mean * self._ratios[0], variance * self._ratios[1]
+        self._moments = mean * self._mean_ratio, variance * self._variance_ratio
 
 
 def _choose(n_centers: int, sample: Sample, rng: np.random.Generator) -> FloatArray:
@@ -557,31 +562,19 @@ def _sizes(n: int, n_expected: float, most: int, is_poisson: bool, rng: np.rando
     return sizes
 
 
-def _check_scale(n: int, n_pulls: int, scale: Sequence[float] | None) -> FloatArray:
-    """Check the scales of n kernels, and append those of the pulls, which are 1."""
-    checked = np.ones(n) if scale is None else np.asarray(scale, dtype=float)
-    if checked.shape != (n,) or not ((checked > 0.0) & (checked <= 1.0)).all():
-        raise InputError(
-            f"kernel_scale has shape {checked.shape} for {format_count(n, 'kernel')}",
-            fix="Give a number above 0 and at most 1 for each, as SeveralTest.tune does",
-        )
+def _check_each(
+    name: str, n: int, n_pulls: int, given: Sequence[float] | None, most: float = math.inf
+) -> FloatArray:
+    """Check numbers of n kernels, above 0 and at most `most`, and append those of the pulls, which are 1."""
+    checked = np.ones(n) if given is None else np.asarray(given, dtype=float)
+    limit = f" and at most {most:g}" if math.isfinite(most) else ""
+    fix = f"Give a number above 0{limit} for each, as SeveralTest.tune does"
+    if checked.shape != (n,):
+        what = f"{name} has shape {checked.shape} for {format_count(n, 'setting')} of kernels"
+        raise InputError(what, fix=fix)
+    if not (np.isfinite(checked) & (checked > 0) & (checked <= most)).all():
+        raise InputError(f"{name} is {checked.tolist()}", fix=fix)
     return np.append(checked, np.ones(n_pulls))
-
-
-def _check_ratios(
-    n: int, n_pulls: int, mean: Sequence[float] | None, variance: Sequence[float] | None
-) -> tuple[FloatArray, FloatArray]:
-    """Check the ratios of n kernels, and append those of the pulls, which are 1."""
-    checked = []
-    for name, given in (("mean_ratio", mean), ("variance_ratio", variance)):
-        ratios = np.ones(n) if given is None else np.asarray(given, dtype=float)
-        if ratios.shape != (n,) or not (np.isfinite(ratios) & (ratios > 0)).all():
-            raise InputError(
-                f"{name} has shape {ratios.shape} for {format_count(n, 'setting')} of kernels",
-                fix="Give a number above 0 for each, as SeveralTest.tune does",
-            )
-        checked.append(np.append(ratios, np.ones(n_pulls)))
-    return checked[0], checked[1]
 
 
 def _combine(log_p: FloatArray, rule: str) -> float:

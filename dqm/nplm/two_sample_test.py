@@ -94,7 +94,7 @@ class TwoSampleTest(Divisions):
         centers = choose_centers(n_centers, sample, np.random.default_rng([seed, 0]))
         seen = ScaledReference(views_of(kinds, sample.x, shares), sample.x, centers, shares, sample.n_events)
         at_sample, at_centers = ScaledSample(seen, sample.x), ScaledSample(seen, centers)
-        # smooth kernels see means, but f of their penalties, and so the maps, is far too small
+        # smooth kernels see means, but with their large penalties f is far too small for maps
         self.settings = tuple(
             one for one in choose_kernels(seen) if one.feature is None and not one.is_smooth
         )

@@ -218,7 +218,7 @@ def test_it_says_which_kernel_saw_it_and_fits_the_window_with_it() -> None:
         ({"mean_ratio": [1.0] * 10}, "mean_ratio and plain_shift belong together"),
         ({"mean_ratio": [1.0] * 10, "plain_shift": [1.0]}, r"plain_shift has shape \(1,\) for 0 plain tests"),
         ({"mean_ratio": [1.0], "plain_shift": []}, r"mean_ratio has shape \(1,\) for 10 settings of kernels"),
-        ({"kernel_scale": [1.0]}, r"kernel_scale has shape \(1,\) for 10 kernels"),
+        ({"kernel_scale": [1.0]}, r"kernel_scale has shape \(1,\) for 10 settings"),
         ({"kernel_scale": [2.0] * 10}, "above 0 and at most 1"),
         ({"n_expected": 0}, "n_expected is 0"),
     ],

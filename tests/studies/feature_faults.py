@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from dqm.errors import InputError
@@ -162,6 +163,15 @@ def judge_singles(case: str, number: int, n_windows: int) -> dict[str, object]:
     return {"case": case, "number": number, "names": ["several", *names], "seen": seen.astype(int).tolist()}
 
 
+def best_in_hindsight(seen: NDArray[Any]) -> float:
+    """Give the share of the best test, of whether each test (columns) sees each window (rows).
+
+    It is chosen with one half of the windows and measured with the other, so that it has no luck in it.
+    """
+    halves = np.array([seen[half::2].mean(axis=0) for half in (0, 1)])
+    return float(np.mean([halves[1 - half, halves[half].argmax()] for half in (0, 1)]))
+
+
 def table_of_singles(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Give the lines of what was found so far."""
     yield "| fault | references | `several` | best single kernel | which: coordinates, width, penalty |"
@@ -171,9 +181,7 @@ def table_of_singles(rows: list[dict[str, Any]]) -> Iterator[str]:
         if not mine:
             continue
         seen = np.concatenate([row["seen"] for row in mine])
-        # chosen with one half of the windows and measured with the other, so that it has no luck in it
-        halves = np.array([seen[half::2, 1:].mean(axis=0) for half in (0, 1)])
-        best = np.mean([halves[1 - half, halves[half].argmax()] for half in (0, 1)])
+        best = best_in_hindsight(seen[:, 1:])
         which = mine[0]["names"][1 + int(seen[:, 1:].mean(axis=0).argmax())]
         yield f"| {case} | {len(mine)} | {seen[:, 0].mean():.2f} | {best:.2f} | {which} |"
 

@@ -21,9 +21,8 @@ import numpy as np
 from dqm.events import FloatArray
 from dqm.nplm import SeveralTest
 from dqm.nplm.peers import EnergyTest, KolmogorovTest
-from dqm.nplm.setting import SMOOTH_PENALTY
 from dqm.reference.processes import one_thread
-from tests.studies.feature_faults import SINGLES
+from tests.studies.feature_faults import SINGLES, best_in_hindsight
 
 FEATURES = (1, 2, 5, 12)
 CORRELATION = 0.5
@@ -65,7 +64,7 @@ def judge(n_features: int, place: int, number: int, n_windows: int) -> dict[str,
     reference, centers = run[:n_reference], run[:N_CENTERS]
     settings = SeveralTest.tune(run, n_reference=n_reference, n_expected=size, n_centers=N_CENTERS, rng=rng)
     several = SeveralTest(reference, n_expected=size, centers=centers, **settings)
-    others = [k for k, one in enumerate(several.settings) if not one.penalty >= SMOOTH_PENALTY]
+    others = [k for k, one in enumerate(several.settings) if not one.is_smooth]
     widths, penalties = zip(*SINGLES, strict=True)
     singles = SeveralTest(
         reference, n_expected=size, centers=centers, width=widths, penalty=penalties, feature_width=()
@@ -101,8 +100,7 @@ def table(rows: list[dict[str, Any]]) -> Iterator[str]:
                 if fault == "healthy":
                     continue
                 seen = np.concatenate([t[fault] > limit for t, limit in zip(mine, limits, strict=True)])
-                halves = np.array([seen[half::2, 4:].mean(axis=0) for half in (0, 1)])
-                best = np.mean([halves[1 - half, halves[half].argmax()] for half in (0, 1)])
+                best = best_in_hindsight(seen[:, 4:])
                 several, without, energy, kolmogorov = seen[:, :4].mean(axis=0)
                 yield (
                     f"| {n_features} | {n_reference}, {size} | {fault} | {several:.2f} | {without:.2f} | "
