@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dqm.errors import InputError
 from dqm.events import FloatArray
 
-__all__ = ["KINDS", "FeatureKind", "FeatureView", "views_of"]
+__all__ = ["KINDS", "FeatureKind", "FeatureView", "ordered_features", "views_of"]
 
 KINDS = {
     "smooth": "numbers that are taken as they are",
@@ -85,6 +85,19 @@ class FeatureKind:
     def has_classes(self) -> bool:
         """Whether single values have shares that are tested."""
         return self.name in ("steps", "categories") or bool(self.special)
+
+
+def ordered_features(kinds: Sequence[str], n_features: int) -> list[bool]:
+    """Say which features have an order, and so must not be constant in a reference.
+
+    Parameters
+    ----------
+    kinds : sequence of str
+        What each feature is; empty for a test that takes all as they are.
+    n_features : int
+        How many there are.
+    """
+    return [FeatureKind.parse(kind).is_ordered for kind in kinds] or [True] * n_features
 
 
 class FeatureView:

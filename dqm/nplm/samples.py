@@ -26,6 +26,9 @@ __all__ = [
 MOST_COUNTED = 10**9
 """Events can be drawn from counted rows with fewer events than this: a limit of numpy."""
 
+MOST_DIVISIONS = 1000
+"""Times that events are divided anew, until the reference can be used."""
+
 ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
 """Range of a constant that was computed in float64, as a share of its largest value."""
 
@@ -101,7 +104,9 @@ class Sample:
         is_outside = ((self.x < low) | (self.x > high)).any(axis=1)
         return int(is_outside.sum() if self.counts is None else round(self.counts[is_outside].sum()))
 
-    def split(self, sizes: Sequence[int], rng: np.random.Generator) -> list[Sample]:
+    def split(
+        self, sizes: Sequence[int], rng: np.random.Generator, varied: Sequence[bool] = ()
+    ) -> list[Sample]:
         """Divide the events at random into parts; each event is in one of them.
 
         Parameters
@@ -110,6 +115,11 @@ class Sample:
             Events of each part but the last, which has the rest.
         rng : numpy.random.Generator
             Divides.
+        varied : sequence of bool, length d, optional
+            Features that must not be constant in the first part, a reference, if they are not constant in all
+            events. The events are divided again until it is so, at most `MOST_DIVISIONS` times: a run is
+            only monitored with such a reference, and those of its toys are like it. Rows with counts, bins,
+            are not looked at.
 
         Returns
         -------
@@ -118,7 +128,13 @@ class Sample:
             hypergeometric distribution, as those of the same rows written out do.
         """
         if self.counts is None:
-            shuffled = self.x[rng.permutation(len(self.x))]
+            concerned = (
+                np.array(varied, dtype=bool) & ~is_constant(self.x) if len(varied) else np.array(False)
+            )
+            for _ in range(MOST_DIVISIONS):
+                shuffled = self.x[rng.permutation(len(self.x))]
+                if not (concerned.any() and (concerned & is_constant(shuffled[: sizes[0]])).any()):
+                    break
             return [Sample(part) for part in np.split(shuffled, np.cumsum(sizes))]
         left = self
         parts = []

@@ -60,7 +60,10 @@ distributions, see ``tests/studies/published_signals.py``, the last one as above
 
 LEAST_RIDGE = 0.05
 """Smallest penalty of these, times the events of the reference: with a smaller one, single events far from
-those of a small reference decide."""
+those of a small reference decide. It does not raise a penalty beyond `LARGEST_RAISED`."""
+
+LARGEST_RAISED = 1e-3
+"""Half of `SMOOTH_PENALTY`: a kernel for peaks stays one, however small the reference is."""
 
 FEATURE_QUANTILES = (0.05, 0.5)
 """Widths of the kernels of one feature, likewise."""
@@ -256,6 +259,8 @@ def choose_kernels(
         _for_each(flags or (False,), len(widths), "is_decorrelated"),
     )
     chosen = [Setting("kernel", None, wide, p, bool(flag)) for wide, p, flag in zip(*columns, strict=True)]
+    if width is None:  # of a small reference, or of categories alone, some are the same
+        chosen = list(dict.fromkeys(chosen))
     n_each = len(FEATURE_QUANTILES)
     if feature_width is not None:
         n = len(seen.ordered)
@@ -279,7 +284,7 @@ def choose_kernels(
 def _ladder(seen: ScaledReference) -> tuple[tuple[float, float, bool], ...]:
     if len(seen.views) > 1:
         return LADDER
-    least = LEAST_RIDGE / seen.n_events
+    least = min(LEAST_RIDGE / seen.n_events, LARGEST_RAISED)
     return tuple((quantile, max(penalty, least), flag) for quantile, penalty, flag in LADDER_OF_ONE)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm.drawn import DrawnWindows
+from dqm.nplm.feature_kind import ordered_features
 from dqm.nplm.nuisance import Nuisance, check_nuisances, measured_values
 from dqm.nplm.nuisance_fit import NuisanceFit
 from dqm.nplm.plain_test import OrderTest, PlainScale, SharesTest
@@ -397,12 +398,13 @@ class SeveralTest:
             "feature_width": tuple(one.width for one in first._kernels if one.feature is not None),
         }
         left = int(run.n_events) - n_reference
+        ordered = ordered_features(kinds, run.x.shape[1])
         ratios: list[FloatArray] = []
         plain: list[FloatArray] = []
         while len(ratios) < TUNING_TOYS:
             sizes = _sizes(MOST_WINDOWS_PER_SPLIT, n_expected, left, is_poisson, rng)
             n_windows = max(1, int(np.searchsorted(np.cumsum(sizes), left, "right")))
-            reference, *windows, _ = run.split([n_reference, *sizes[:n_windows]], rng)
+            reference, *windows, _ = run.split([n_reference, *sizes[:n_windows]], rng, ordered)
             test = cls(
                 reference.x,
                 counts=reference.counts,

@@ -229,7 +229,7 @@ def advise_penalties(
     n_toys : int
         Healthy windows.
     """
-    reference, pool = Sample(x).split([n_reference], rng)
+    reference, pool = Sample(x).split([n_reference], rng, [True] * x.shape[1])
     windows = draw_windows(pool, n_expected, n_toys, rng)
     found = []
     for penalty in PENALTIES:
@@ -352,7 +352,7 @@ def time_to_detect(
     recipe = Recipe(tuple(names), n_reference, n_expected, centers=n_centers, statistic="several")
     chosen = choose_test(Sample(x), recipe, rng, lambda _done, _total: progress(done, total))
     for _ in range(TRIED_SPLITS):
-        reference, pool = Sample(x).split([n_reference], rng)
+        reference, pool = Sample(x).split([n_reference], rng, chosen.ordered_features)
         test = chosen.make(reference, reference.choose_rows(n_centers, rng))
         for name in ["", *faults]:
             n_windows = WINDOWS_OF_SPLIT if name else TOYS_OF_SPLIT

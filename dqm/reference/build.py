@@ -13,6 +13,7 @@ from dqm.errors import InputError, PluginError, format_count
 from dqm.events import FloatArray, WindowCut
 from dqm.events.finite import is_count
 from dqm.nplm import FeatureKind
+from dqm.nplm.feature_kind import ordered_features
 from dqm.nplm.samples import MOST_COUNTED, Sample, merge
 from dqm.reference.features import choose_kinds, refuse_useless
 from dqm.reference.manifest import CountedRows, Manifest, NanRows, Source, check_names
@@ -199,6 +200,14 @@ class ChosenTest:
     centers: FloatArray
     settings: Settings
 
+    @property
+    def ordered_features(self) -> list[bool]:
+        """Which features have an order; those that have none may be constant in a reference."""
+        kinds = self.settings.get("kinds")
+        return ordered_features(
+            tuple(map(str, kinds)) if isinstance(kinds, tuple) else (), len(self.recipe.features)
+        )
+
     def make(
         self, reference: Sample, centers: FloatArray, *, few_windows: bool | None = None
     ) -> PreparedStatistic:
@@ -237,8 +246,9 @@ def choose_test(
     InputError
         If no test can use the features, or the statistic refuses what is given.
     """
-    reference, pool = sample.split([recipe.n_reference], rng)
     kinds = _choose_kinds(recipe, sample)
+    ordered = [kind.is_ordered for kind in kinds.values()] if kinds else [True] * len(recipe.features)
+    reference, pool = sample.split([recipe.n_reference], rng, ordered)
     refuse_useless(reference.x, recipe.features, kinds)
     n_centers = _count_centers(recipe, len(np.unique(reference.x, axis=0)))
     centers = reference.choose_rows(n_centers, rng)

@@ -28,6 +28,7 @@ from dqm.nplm.samples import Sample, merge
 from dqm.reference.manifest import WindowKind
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.processes import Workers
+from dqm.reference.splits import ordered_in
 from dqm.reference.statistic import Outcome, find_statistic, prepare_for_split
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.toys import NOMINAL, Toy, ToySource, largest_window
@@ -209,7 +210,7 @@ class BlockWork:
     def _test_events(self, bundle: StoredBundle, parts: list[Sample], block: int, split: int) -> FloatArray:
         rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(block, split, 1)))
         others = functools.reduce(merge, [part for number, part in enumerate(parts) if number != block])
-        reference, pool = others.split([bundle.manifest.n_reference], rng)
+        reference, pool = others.split([bundle.manifest.n_reference], rng, ordered_in(bundle.manifest))
         n_centers = min(len(bundle.centers), len(reference.x))
         test = prepare_for_split(bundle, self.kind, reference, reference.choose_rows(n_centers, rng))
         source = ToySource(bundle, self.kind, NOMINAL, pool)

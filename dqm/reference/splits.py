@@ -20,6 +20,7 @@ import numpy as np
 
 from dqm.errors import InputError, format_count
 from dqm.events import SMALLEST_WINDOW, FloatArray, WindowCut
+from dqm.nplm.feature_kind import ordered_features
 from dqm.nplm.samples import Sample, merge
 from dqm.reference.manifest import Manifest, NullTableEntry
 from dqm.reference.null import pool_offset, split_offset
@@ -32,6 +33,7 @@ __all__ = [
     "ToyOrigin",
     "choose_origin",
     "choose_reference_size",
+    "ordered_in",
     "origin_of",
     "refuse_hopeless",
     "refuse_sizes",
@@ -228,6 +230,14 @@ def uncertainty_of(manifest: Manifest, entry: NullTableEntry) -> tuple[float, st
     return pool_offset(n, manifest.n_pool, manifest.n_reference, entry.linear_share), "pool"
 
 
+def ordered_in(manifest: Manifest) -> list[bool]:
+    """Say which features of a bundle have an order, and so must not be constant in any reference.
+
+    Those of a bundle without kinds all have one.
+    """
+    return ordered_features(tuple(manifest.kinds_of_features.values()), len(manifest.features))
+
+
 def split_events(bundle: StoredBundle, seed: int, number: int) -> tuple[Sample, FloatArray, Sample]:
     """Split all events of a bundle anew.
 
@@ -250,6 +260,6 @@ def split_events(bundle: StoredBundle, seed: int, number: int) -> tuple[Sample, 
     # a stream apart from those of the toys, whose keys have one number
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, 0)))
     events = merge(bundle.reference_sample, bundle.pool_sample)
-    reference, pool = events.split([bundle.manifest.n_reference], rng)
+    reference, pool = events.split([bundle.manifest.n_reference], rng, ordered_in(bundle.manifest))
     n_centers = min(len(bundle.centers), len(reference.x))
     return reference, reference.choose_rows(n_centers, rng), pool

@@ -22,7 +22,7 @@ from dqm.reference.advice import PENALTIES, draw_windows, is_plausible
 from dqm.reference.build import USUAL_CENTERS, ChosenTest, Recipe, choose_test
 from dqm.reference.manifest import Manifest
 from dqm.reference.prepared_statistic import PreparedStatistic
-from dqm.reference.splits import refuse_sizes
+from dqm.reference.splits import ordered_in, refuse_sizes
 from dqm.reference.statistic_interface import Settings, SettingValue
 
 __all__ = ["Tuning", "TuningPoint", "look_at_settings"]
@@ -233,7 +233,7 @@ def _choose(
     rng = np.random.default_rng(seed)
     if manifest is None:
         return choose_test(Sample(x), recipe, rng)
-    reference, pool = Sample(x).split([n_reference], rng)
+    reference, pool = Sample(x).split([n_reference], rng, ordered_in(manifest))
     n_centers = min(manifest.centers.shape[0], len(np.unique(reference.x, axis=0)))
     return ChosenTest(recipe, reference, pool, reference.choose_rows(n_centers, rng), dict(manifest.settings))
 

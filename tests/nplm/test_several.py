@@ -148,6 +148,14 @@ def test_an_only_feature_is_looked_at_by_kernels_that_all_differ() -> None:
     assert 600 * least == pytest.approx(0.05), "of a small reference single events would decide"
 
 
+@pytest.mark.parametrize("n", [10, 20, 25, 40])
+def test_kernels_of_a_tiny_reference_all_differ_and_some_see_more_than_means(n: int) -> None:
+    x = np.random.default_rng(1).exponential(size=(n, 1))
+    test = SeveralTest(x, n_expected=10, centers=x)
+    assert len({(one.width, one.penalty) for one in test.settings}) == len(test.settings)
+    assert [one.is_smooth for one in test.settings] == [False, False, False, True]
+
+
 @pytest.mark.parametrize("n_features", [1, 2, 5])
 def test_a_mean_that_moves_by_half_a_standard_deviation_is_seen_in_windows_of_50(n_features: int) -> None:
     """3.5 sigma of the mean: seen with a probability of 0.94 by a test of this mean alone."""

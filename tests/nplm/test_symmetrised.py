@@ -64,6 +64,14 @@ def test_counted_rows_are_as_the_rows_written_out() -> None:
     )
 
 
+@pytest.mark.parametrize("n", [5, 10, 12])
+def test_few_events_of_one_feature_are_compared_by_kernels_that_differ(n: int) -> None:
+    sample = Sample(np.random.default_rng(n).exponential(size=(2 * n, 1)))
+    test = TwoSampleTest(sample, n, [FeatureKind("smooth")], seed=1)
+    assert len({(one.width, one.penalty) for one in test.settings}) == len(test.settings) > 1
+    assert np.isfinite(test.statistics(labels(n, n))).all()
+
+
 def test_p_of_permutations_is_exact_with_several_settings() -> None:
     rng = np.random.default_rng(1)
     p = np.array([permutation_p(t[0], t[1:]).p for t in rng.normal(size=(2000, 20, 3))])

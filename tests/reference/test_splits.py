@@ -15,6 +15,7 @@ from scipy import stats
 from dqm.errors import InputError
 from dqm.events import WindowCut
 from dqm.nplm import KernelTest
+from dqm.nplm.samples import Sample
 from dqm.reference import (
     NullTable,
     Processes,
@@ -44,6 +45,34 @@ def kind(n_expected: float, cut: WindowCut = WindowCut.COUNT) -> WindowKind:
 @pytest.fixture
 def short(tmp_path: Path) -> StoredBundle:
     return create_bundle(healthy_events(380, 1), SHORT, tmp_path / "short.dqmref")
+
+
+@pytest.fixture(scope="module")
+def flagged(tmp_path_factory: pytest.TempPathFactory) -> StoredBundle:
+    """A flag of 1.5 % beside a feature: one reference of seven, drawn at random, would have only zeros."""
+    flag = np.zeros(300)
+    flag[::67] = 1.0
+    events = np.column_stack([healthy_events(300, 1)[:, 0], flag])
+    recipe = replace(RECIPE, n_reference=100, n_expected=20, width=None, penalty=None, centers=30)
+    path = tmp_path_factory.mktemp("flagged") / "bundle"
+    return create_bundle(events, replace(recipe, statistic="several"), path)
+
+
+def test_a_split_whose_reference_would_be_constant_is_made_again(flagged: StoredBundle) -> None:
+    """The run would not be monitored with such a reference, and the test cannot be prepared for one."""
+    assert flagged.manifest.kinds_of_features["b"] == "steps"
+    assert all(split_events(flagged, 1, number)[0].x[:, 1].any() for number in range(100))
+    done = calibrate(flagged, 100, kind=flagged.manifest.kind, seed=1, origin="splits", workers=Processes(1))
+    assert done.manifest.null[0].per_split
+
+
+def test_a_feature_that_is_constant_in_the_run_or_has_no_order_is_left_alone() -> None:
+    rng = np.random.default_rng(1)
+    x = np.column_stack([np.ones(50), np.arange(50) == 7, rng.normal(size=50)])
+    references = [Sample(x).split([25], rng, [True, False, True])[0].x for _ in range(20)]
+    assert 0 < sum(one[:, 1].any() for one in references) < 20
+    references = [Sample(x).split([25], rng, [True, True, True])[0].x for _ in range(20)]
+    assert all(one[:, 1].any() for one in references)
 
 
 def test_a_split_divides_all_events_anew(short: StoredBundle) -> None:

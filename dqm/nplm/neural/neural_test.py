@@ -259,7 +259,7 @@ class NeuralTest:
                 f"{n_window}, from which the clipping is chosen",
                 fix="Give more events, a smaller reference or smaller windows",
             )
-        reference, pool = sample.split([n_reference], rng)
+        reference, pool = sample.split([n_reference], rng, [True] * sample.x.shape[1])
         windows = draw_windows(pool, n_windows, n_window, rng)
 
         def make(bound: float) -> NeuralTest:
