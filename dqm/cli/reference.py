@@ -128,6 +128,9 @@ def calibrate(
     if midpoints:
         print_table(_midpoints(midpoints))
     say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
+    entry = calibrated.null_entry(kind)
+    if entry is not None and entry.per_split and not chosen.per_split:
+        say(f"{path}: single events count for more than was assumed, so toys are of fresh splits of the run")
     if not bundle.manifest.is_of_channels:
         say(f"{path}: p uncertain by {_uncertainty(calibrated, kind):.2f} sigma because the run is finite")
     remark = origin_remark(calibrated, kind)

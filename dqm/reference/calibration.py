@@ -10,7 +10,7 @@ from dqm.config import label_of
 from dqm.errors import BundleError, InputError, PluginError, format_count
 from dqm.events import FloatArray, WindowCut
 from dqm.reference.manifest import NullTableEntry, WindowKind
-from dqm.reference.null import NullTable, measure_linear_share, split_offset
+from dqm.reference.null import NullTable, measure_linear_share, share_error, split_offset
 from dqm.reference.parallel import ToyWork, run_toys
 from dqm.reference.processes import Processes, Workers
 from dqm.reference.splits import TOLERATED_OFFSET, OriginName, origin_of, uncertainty_of
@@ -18,6 +18,9 @@ from dqm.reference.stored_bundle import AnyBundle, StoredBundle, array_file
 from dqm.reference.toys import NOMINAL, ToySource
 
 __all__ = ["calibrate", "origin_remark"]
+
+TRIED_TOYS = 2000
+"""Toys from the pool with which it is measured how much single events count for."""
 
 
 def calibrate(
@@ -75,7 +78,8 @@ def calibrate(
         raise InputError(f"{format_count(n_toys, 'toy')} asked for", fix="A null table takes 100 or more")
     check_kind(bundle, kind)
     ToySource(bundle, kind)  # refuses a pool that is too small
-    per_split = origin_of(bundle, kind.n_expected, origin).per_split
+    workers = workers or Processes(n_processes)
+    per_split = _choose_splits(bundle, kind, n_toys, seed, origin, workers, progress)
     known = bundle.null_entry(kind)
     is_same = known is not None and (known.seed, known.kind.n_expected, known.per_split) == (
         seed,
@@ -86,7 +90,7 @@ def calibrate(
     (toys,) = run_toys(
         [work],
         n_toys,
-        workers or Processes(n_processes),
+        workers,
         progress,
         known=bundle.toys(known) if known is not None and is_same else None,
     )
@@ -101,15 +105,48 @@ def describe_table(
     bundle: StoredBundle, kind: WindowKind, toys: FloatArray, *, seed: int, per_split: int
 ) -> NullTableEntry:
     """Describe a null table for the manifest; for toys from the pool, measure the effect of single events."""
-    share = None
-    if not per_split and bundle.manifest.counts is None:
-        source = ToySource(bundle, kind)
-        thrown = (source.throw(seed, index).rows for index in range(len(toys)))
-        drawn = (rows for rows in thrown if rows is not None)
-        share = measure_linear_share(toys[:, 0], drawn, bundle.manifest.n_pool)
+    share = None if per_split else _measure_share(bundle, kind, toys, seed)
     return NullTableEntry(
         kind=kind, seed=seed, toys=array_file("null", toys), per_split=per_split, linear_share=share
     )
+
+
+def _measure_share(bundle: StoredBundle, kind: WindowKind, toys: FloatArray, seed: int) -> float | None:
+    """Measure the linear share of toys from the pool; None for histograms, whose rows are many events."""
+    if bundle.manifest.counts is not None:
+        return None
+    source = ToySource(bundle, kind)
+    thrown = (source.throw(seed, index).rows for index in range(len(toys)))
+    drawn = (rows for rows in thrown if rows is not None)
+    return measure_linear_share(toys[:, 0], drawn, bundle.manifest.n_pool)
+
+
+def _choose_splits(
+    bundle: StoredBundle,
+    kind: WindowKind,
+    n_toys: int,
+    seed: int,
+    origin: OriginName,
+    workers: Workers,
+    progress: Callable[[int, int], None],
+) -> int:
+    """Give the toys of each fresh split, 0 for toys from the pool.
+
+    Where the choice depends on how much single events count for, this is measured with a few toys from the
+    pool. They are the first of the table if the pool is taken.
+    """
+    chosen = origin_of(bundle, kind.n_expected, origin)
+    if chosen.per_split or not origin_of(bundle, kind.n_expected, origin, linear_share=1.0).per_split:
+        return chosen.per_split
+    work = ToyWork.of(bundle, kind, NOMINAL, seed, 0)
+    (toys,) = run_toys([work], min(n_toys, TRIED_TOYS), workers, lambda done, _: progress(done, n_toys))
+    share = _measure_share(bundle, kind, toys, seed) if np.isfinite(toys[:, 0]).all() else None
+    if share is not None:  # all toys of the table may find a larger one
+        share += share_error(len(toys), bundle.manifest.n_pool)
+        chosen = origin_of(bundle, kind.n_expected, origin, share)
+    if chosen.per_split:
+        work.clear()
+    return chosen.per_split
 
 
 def origin_remark(bundle: StoredBundle, kind: WindowKind) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ __all__ = [
     "empirical_p_value",
     "measure_linear_share",
     "pool_offset",
+    "share_error",
     "split_offset",
 ]
 
@@ -129,6 +131,11 @@ def pool_offset(n_expected: float, n_pool: int, n_reference: int, linear_share: 
     return float(np.sqrt(h * share + h**2 * (1.0 - share)))
 
 
+def share_error(n_toys: int, n_pool: int) -> float:
+    """Give the standard error of `measure_linear_share`."""
+    return math.sqrt(2.0 * n_pool) / n_toys
+
+
 def measure_linear_share(t: FloatArray, drawn: Iterable[IntArray], n_pool: int) -> float | None:
     """Measure the share of the variance of t that is linear in the events of a window.
 
@@ -153,7 +160,7 @@ def measure_linear_share(t: FloatArray, drawn: Iterable[IntArray], n_pool: int) 
     ----------
     Hoeffding (1948), doi:10.1214/aoms/1177730196, for the parts of a variance.
     """
-    if np.sqrt(2.0 * n_pool) > LARGEST_SHARE_ERROR * len(t):
+    if share_error(len(t), n_pool) > LARGEST_SHARE_ERROR:
         return None
     z = special.ndtri((scipy.stats.rankdata(t) - 0.5) / len(t))
     n_with, total = np.zeros(n_pool), np.zeros(n_pool)

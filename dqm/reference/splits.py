@@ -77,7 +77,13 @@ class ToyOrigin:
     reason: str
 
 
-def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: OriginName = "auto") -> ToyOrigin:
+def choose_origin(
+    n_expected: float,
+    n_reference: int,
+    n_pool: int,
+    wanted: OriginName = "auto",
+    linear_share: float | None = None,
+) -> ToyOrigin:
     """Choose what toys are made of.
 
     Parameters
@@ -89,6 +95,8 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
     wanted : {"auto", "pool", "splits"}
         What the user asks for. By default splits are taken if p is more uncertain than `TOLERATED_OFFSET`
         with the pool, and less uncertain with splits.
+    linear_share : float, optional
+        As in `pool_offset`, measured with toys from the pool.
 
     Raises
     ------
@@ -96,7 +104,7 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
         If p would be uncertain by more than `LARGEST_OFFSET` with either.
     """
     refuse_hopeless(n_expected, n_reference, n_pool)
-    from_pool = pool_offset(n_expected, n_pool, n_reference)
+    from_pool = pool_offset(n_expected, n_pool, n_reference, linear_share)
     from_splits = split_offset(n_expected, n_reference)
     pool = f"{from_pool:.2f} sigma with the pool of {n_pool} events"
     splits = f"{from_splits:.2f} sigma with fresh splits of all {n_reference + n_pool} events"
@@ -107,8 +115,12 @@ def choose_origin(n_expected: float, n_reference: int, n_pool: int, wanted: Orig
     return ToyOrigin(per_split, from_splits, f"{of_split}: p uncertain by {splits}, {pool}")
 
 
-def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto") -> ToyOrigin:
+def origin_of(
+    bundle: StoredBundle, n_expected: float, wanted: OriginName = "auto", linear_share: float | None = None
+) -> ToyOrigin:
     """Choose what the toys of a bundle are made of; toys of channels are not drawn from a run.
+
+    Parameters are those of `choose_origin`.
 
     Raises
     ------
@@ -116,7 +128,8 @@ def origin_of(bundle: StoredBundle, n_expected: float, wanted: OriginName = "aut
         As `choose_origin`, and if an origin is given for toys of channels.
     """
     if not bundle.manifest.is_of_channels:
-        return choose_origin(n_expected, bundle.manifest.n_reference, bundle.manifest.n_pool, wanted)
+        m = bundle.manifest
+        return choose_origin(n_expected, m.n_reference, m.n_pool, wanted, linear_share)
     if wanted != "auto":
         raise InputError(
             f"toys of channels are not made from {wanted}, but thrown by what was learned of them",

@@ -103,6 +103,31 @@ def test_the_size_of_the_pool_decides(sizes: tuple[int, int, int], per_split: in
     assert choose_origin(*sizes, "pool").per_split == 0
 
 
+@pytest.mark.parametrize(("share", "is_split"), [(0.1, False), (0.8, True), (None, False)])
+def test_how_much_single_events_count_for_decides_where_the_size_of_the_pool_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float | None, is_split: bool
+) -> None:
+    monkeypatch.setattr("dqm.reference.calibration.measure_linear_share", lambda *_: share)
+    recipe = replace(RECIPE, n_reference=200, n_expected=20, centers=40)
+    bundle = create_bundle(healthy_events(800, 1), recipe, tmp_path / "bundle")
+    seen: list[tuple[int, int]] = []
+    done = calibrate(
+        bundle,
+        200,
+        kind=bundle.manifest.kind,
+        seed=1,
+        workers=Processes(1),
+        progress=lambda *at: seen.append(at),
+    )
+    (entry,) = done.manifest.null
+    assert bool(entry.per_split) == is_split
+    assert uncertainty_of(done.manifest, entry)[0] < 0.15
+    assert seen[-1] == (200, 200)
+    assert not list(done.path.glob("toys-*")), "toys that were tried are not left behind"
+    asked = calibrate(bundle, 200, kind=bundle.manifest.kind, seed=1, origin="pool", workers=Processes(1))
+    assert not asked.manifest.null[0].per_split
+
+
 def test_windows_that_no_table_holds_for_are_refused_with_advice(tmp_path: Path) -> None:
     recipe = replace(RECIPE, n_reference=100, centers=50, n_expected=150)
     with pytest.raises(InputError, match="450 events, 100 of them in the reference, are too few") as refused:
