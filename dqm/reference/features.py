@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm import KINDS, FeatureKind
-from dqm.nplm.samples import is_constant
+from dqm.nplm.samples import describe_scale, is_constant
 from dqm.reference.manifest import check_names
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "constant_features",
     "describe_features",
     "describe_sample",
+    "refuse_scales",
     "refuse_useless",
 ]
 
@@ -93,8 +95,32 @@ class ChosenKind:
 
 
 def constant_features(x: FloatArray, names: Sequence[str]) -> list[str]:
-    """Name the features that have one value only, within rounding."""
+    """Name the features that have one value only, within rounding; raises as `refuse_scales`."""
+    refuse_scales(x, names)
     return [name for name, flat in zip(names, is_constant(x), strict=True) if flat]
+
+
+def refuse_scales(x: FloatArray, names: Sequence[str], where: str | None = None) -> None:
+    """Refuse a feature whose variance float64 cannot hold; raises `InputError`, which names it.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_events, d)
+        Events, raw, at least one.
+    names : sequence of str
+        Names of the features.
+    where : str, optional
+        Their file, for the message.
+    """
+    for name, column in zip(names, x.T, strict=True):
+        what, limit = describe_scale(column)
+        if what:
+            largest = float(np.abs(column).max())
+            power = 10.0 ** -max(-300.0, min(300.0, math.floor(math.log10(largest))))
+            choice = f'columns={{"{name}" = {{column = "{name}", scale = {power:g}}}}}'
+            raise InputError(
+                f"{name} {what}", where=where, fix=f"Rescale it, as by --read '{choice}': {limit}"
+            )
 
 
 def refuse_useless(

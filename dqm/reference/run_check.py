@@ -8,7 +8,7 @@ import numpy as np
 
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
-from dqm.reference.features import FEWEST_DISTINCT, constant_features
+from dqm.reference.features import FEWEST_DISTINCT, constant_features, refuse_scales
 from dqm.reference.manifest import check_names
 
 __all__ = ["FEWEST_EVENTS", "describe_pause", "refuse_jump", "refuse_run"]
@@ -44,7 +44,8 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
     Raises
     ------
     InputError
-        If there are too few, all of them are copies of a few, or every feature is constant.
+        If there are too few or too few different ones, every feature is constant, or float64 cannot hold
+        the variance of one.
     """
     check_names(names, where=where)
     if len(x) < FEWEST_EVENTS:
@@ -53,6 +54,7 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
             where=where,
             fix=f"Give a run of {FEWEST_EVENTS} events at the very least",
         )
+    refuse_scales(x, names, where)
     constant = constant_features(x, names)
     if len(constant) == len(names):
         raise InputError(

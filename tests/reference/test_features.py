@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from dqm.reference import (
     create_bundle,
     describe_features,
     open_bundle,
+    refuse_run,
 )
 from dqm.reference.features import constant_features, refuse_useless
 from dqm_collectors.chamber.conditions import Conditions
@@ -247,3 +249,27 @@ def test_a_single_kernel_refuses_a_constant(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="b is constant in the reference of 400"):
         create_bundle(events, replace(RECIPE, centers=None), tmp_path / "none")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("unit", [1e300, 1.5e308, 1e-300, 1e-310])
+def test_a_scale_whose_square_float64_does_not_hold_is_refused_by_name(unit: float) -> None:
+    x = np.tanh(healthy_events(500, 1)) * [1.0, unit]
+    words = "b has values (up to|within) .*, whose squares float64 cannot hold"
+    with pytest.raises(InputError, match=words) as told:
+        refuse_run(x, ("a", "b"), "run.csv")
+    assert told.value.where == "run.csv"
+    (scale,) = re.findall(r'"b" = \{column = "b", scale = (.+?)\}', str(told.value.fix))
+    refuse_run(x * [1.0, float(scale)], ("a", "b"))
+    with pytest.raises(InputError, match=words):
+        constant_features(x, ("a", "b"))
+    with pytest.raises(InputError, match="feature 1 has values"):
+        standardisation(x, np.full(500, 1 / 500))
+
+
+@pytest.mark.parametrize("unit", [1e149, 1e-149])
+def test_the_largest_and_smallest_scales_are_taken_without_overflow(unit: float) -> None:
+    x = np.tanh(healthy_events(500, 1)) * [1.0, unit]
+    refuse_run(x, ("a", "b"))
+    describe_features(x, ("a", "b"), "several")
+    scale = standardisation(x, np.full(500, 1 / 500))[1]
+    assert scale[1] == pytest.approx(unit * np.tanh(healthy_events(500, 1))[:, 1].std(), rel=1e-6)
