@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dqm.cli.output import say
 from dqm.cli.settings import refuse_given, split_names
 from dqm.config import NAME_PATTERN, parse_value
-from dqm.errors import ConfigError, InputError
+from dqm.errors import ConfigError, FileError, InputError
 
 if TYPE_CHECKING:
     from dqm.reference import NanRows
@@ -52,13 +52,21 @@ def pointing_to_advice(files: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if not files or not all(file.exists() for file in files):
+        if not files or not all(file.exists() for file in files) or _is_unreadable(error, files):
             raise
         shown = shlex.join(map(str, files))
         if "--features A,B" in str(error.fix):  # it reads no other columns either
             shown += " --features A,B"
-        fix = f"{error.fix}. 'dqm reference advise {shown}' shows what they hold and allow"
+        advice = f"'dqm reference advise {shown}' shows what they hold and allow"
+        fix = ". ".join(filter(None, [error.fix, advice]))
         raise type(error)(error.what, where=error.where, fix=fix) from error
+
+
+def _is_unreadable(error: InputError, files: Sequence[Path]) -> bool:
+    """Tell whether an error is that of a file whose columns nothing can list."""
+    from dqm.service.offline.feature_files import has_columns
+
+    return isinstance(error, FileError) and not has_columns(files)
 
 
 def choose_features(text: str | None, files: Sequence[Path]) -> tuple[str, ...] | None:

@@ -218,6 +218,15 @@ def test_what_is_no_run_is_told(dqm: Dqm, tmp_path: Path, command: str, kind: st
     assert [path.name for path in tmp_path.iterdir()] == ["no.csv"]
 
 
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more", b"a,b\n1,2\n"])
+def test_a_file_that_nothing_reads_is_not_pointed_to_advice(dqm: Dqm, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "no.parquet").write_bytes(content)
+    told = dqm("reference", "build", "no.parquet", "-o", "no.dqmref", "--window", 30)
+    assert told.code == 2
+    assert "None" not in told.err
+    assert "dqm reference advise" not in told.err
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n_features", [1, 64])
 def test_advice_takes_one_feature_or_many(dqm: Dqm, tmp_path: Path, n_features: int) -> None:
