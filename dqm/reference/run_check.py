@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dqm.errors import InputError, format_count
+from dqm.errors import InputError, format_count, format_names
 from dqm.events import FloatArray
 from dqm.reference.features import FEWEST_DISTINCT, constant_features, refuse_scales
 from dqm.reference.manifest import check_names
@@ -65,10 +65,13 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
         )
     n_distinct = len(np.unique(x, axis=0))
     if n_distinct < FEWEST_DISTINCT:
+        found = f"{names[0]} has {n_distinct} values"
+        if len(names) > 1:
+            found = f"{format_names(names)} have {n_distinct} combinations of values"
         raise InputError(
-            f"{format_count(len(x), 'event')} are copies of {format_count(n_distinct, 'event')}",
+            f"{found} in {format_count(len(x), 'event')}; {FEWEST_DISTINCT} distinct events are needed",
             where=where,
-            fix=f"Give a run with {FEWEST_DISTINCT} distinct events or more, none of them written twice",
+            fix="Give a feature with more values, too. If a few events were written many times: another run",
         )
 
 
