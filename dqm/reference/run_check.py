@@ -61,7 +61,7 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
             f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are all'} constant "
             f"in {format_count(len(x), 'event')}",
             where=where,
-            fix="Give a feature that varies: --features A,B takes others",
+            fix="Give a feature that varies, or name others with --features",
         )
     n_distinct = len(np.unique(x, axis=0))
     if n_distinct < FEWEST_DISTINCT:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from dqm.errors import FileError
 from dqm.events import FileColumn, FileTable
 from dqm_collectors.inputs.lists import is_list
-from dqm_collectors.inputs.names import NAME_FEATURES, feature_of, no_such
+from dqm_collectors.inputs.names import feature_of, name_features, no_such, other_features
 from dqm_collectors.inputs.options import FileOptions
 from dqm_collectors.inputs.text_table import open_text_table
 from dqm_collectors.root import describe_root, read_root
@@ -121,7 +121,7 @@ def cast_columns(batch: pa.RecordBatch, types: dict[str, pa.DataType], path: Pat
             raise FileError(
                 f"the values are not plain numbers: {error}",
                 where=f"{path}, column {name!r}",
-                fix=NAME_FEATURES,
+                fix=name_features(other_features(types, name)),
             ) from error
     return pa.RecordBatch.from_arrays(found, names=list(types))
 

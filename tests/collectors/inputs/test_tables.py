@@ -1,4 +1,4 @@
-"""Files that are of another format than their names say."""
+"""Files of another format than their names say, and columns that are no numbers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dqm.errors import FileError
+from dqm_collectors.inputs.features import FeatureReader
 from dqm_collectors.inputs.options import FileOptions
 from dqm_collectors.inputs.tables import open_table
 
@@ -81,3 +82,34 @@ def test_what_is_no_parquet_is_told_what_to_do(tmp_path: Path, content: bytes, f
         open_table(path, FileOptions(inputs=(path,)))
     assert str(told.value.fix).startswith(fix)
     assert ".." not in str(told.value)
+
+
+NUMBERS = [1.0, np.inf]
+UNUSABLE = {
+    "holds string, not numbers": ["x", "y"],
+    "holds struct<u: double>, not numbers": [{"u": 1.0}, {"u": 2.0}],
+    "the values are not plain numbers": [2**62 + 1, 2**62 + 3],
+    "inf is not a number": NUMBERS,
+}
+
+
+@pytest.mark.parametrize("what", UNUSABLE)
+@pytest.mark.parametrize("others", [("a", "c"), ("time", "c")])
+def test_columns_that_can_be_used_are_named(tmp_path: Path, what: str, others: tuple[str, str]) -> None:
+    path = tmp_path / "x.parquet"
+    columns = {others[0]: [1.0, 2.0], "b": UNUSABLE[what], "c": [1.0, 2.0]}
+    pq.write_table(pa.table(columns), path)
+    options = FileOptions(inputs=(path,))
+    with pytest.raises(FileError, match=what) as told:
+        list(FeatureReader(options, open_table(path, options)).read())
+    named = "a,c" if "a" in others else "c"
+    assert f"--features {named}, or" in str(told.value.fix)
+    assert "A,B" not in str(told.value.fix)
+
+
+def test_a_file_without_numbers_names_no_columns(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": ["x"], "b": ["y"], "l": [[1.0]]}), path)
+    options = FileOptions(inputs=(path,))
+    with pytest.raises(FileError, match=r"holds string, not numbers\. Give a file with a column of numbers"):
+        FeatureReader(options, open_table(path, options))
