@@ -130,7 +130,7 @@ def check_run(
     """Leave out events with NaN, and say what is unusual about the others."""
     from dqm.reference import describe_features, drop_nan, refuse_run
 
-    x, nan = drop_nan(run.x, run.names)
+    x, nan = drop_nan(run.x, run.names, where)
     refuse_run(x, run.names, where)
     for finding in describe_features(x, run.names, statistic, kinds):
         say(f"note: {finding}", err=True)
