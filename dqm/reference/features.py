@@ -192,7 +192,7 @@ def choose_kinds(
                 kind = FeatureKind.parse(given[name])
             except InputError as error:
                 raise InputError(error.what, where=f"feature {name}", fix=error.fix) from error
-            found = "is given"
+            found = f"is given{_doubt_classes(column, kind)}"
         chosen.append(ChosenKind(name, kind, found))
     return tuple(chosen)
 
@@ -304,6 +304,23 @@ def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
     return FeatureKind("smooth", special), " and ".join(said)
 
 
+def _doubt_classes(column: FloatArray, kind: FeatureKind) -> str:
+    """Say that a feature has too many values for a kind that takes each value for itself; or nothing."""
+    n_values = len(np.unique(column))
+    if kind.name not in ("steps", "categories") or n_values <= _most_values(len(column)):
+        return ""
+    return (
+        f", but has {format_count(n_values, 'value')} in {format_count(len(column), 'event')}, more than "
+        f"{_most_values(len(column))}, so most are too rare to be tested (if these are numbers, leave "
+        "--feature out)"
+    )
+
+
+def _most_values(n_events: int) -> int:
+    """Give the most values that are taken each for itself: each is in ten events on average, or more."""
+    return min(MOST_STEPS, n_events // 10)
+
+
 def _find_special(values: FloatArray, counts: FloatArray) -> tuple[float, ...]:
     """Find values that are messages: far from the rest and repeated, or frequent where others are not."""
     n = int(counts.sum())
@@ -337,7 +354,7 @@ def _has_steps(values: FloatArray, n_events: int) -> bool:
     """Tell whether `n_events` events repeat a few values, or values in equal steps."""
     if len(values) < 2:
         return len(values) == 1
-    if len(values) > min(MOST_STEPS, n_events / 10):
+    if len(values) > _most_values(n_events):
         return False
     steps = np.diff(values) / np.diff(values).min()
     is_even = bool(np.all(np.abs(steps - np.round(steps)) < 1e-3))

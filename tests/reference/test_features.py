@@ -110,6 +110,16 @@ def test_the_user_decides_and_errors_name_the_feature() -> None:
     assert caught.value.where == "feature y"
 
 
+@pytest.mark.parametrize("kind", ["categories", "steps"])
+def test_too_many_values_for_a_kind_that_is_given_are_told(kind: str) -> None:
+    x = np.column_stack([RNG.normal(size=N), np.arange(N) % 200])
+    many, few = choose_kinds(x, ("many", "few"), {"many": kind, "few": kind})
+    assert many.found.startswith("is given, but has 2000 values in 2000 events, more than 200, so most are")
+    assert few.found == "is given"
+    (told, _) = describe_features(x, ("many", "few"), "several", {"many": kind, "few": kind})
+    assert told.startswith("many is given, but has 2000 values")
+
+
 @pytest.mark.parametrize("name", ["drift time", "t[ns]", "größe", "x,y", ""])
 def test_names_that_no_window_can_carry_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="no name of a feature"):
