@@ -249,12 +249,18 @@ def describe_sample(x: FloatArray, names: Sequence[str]) -> list[str]:
     """
     found = []
     n_repeated = len(x) - len(np.unique(x, axis=0))
-    if n_repeated > PILE * len(x):
+    if n_repeated > PILE * len(x) and not _must_repeat(x):
         found.append(
             f"{n_repeated} of {len(x)} events are copies of others: if the file was written twice, leave the "
             "copies out, or the reference is smaller than it seems"
         )
     return found + _describe_pairs(x, names)
+
+
+def _must_repeat(x: FloatArray) -> bool:
+    """Tell whether events are equal because features have few values: there are fewer combinations."""
+    n_values = [len(np.unique(column)) for column in x.T]
+    return max(n_values) <= _most_values(len(x)) and math.prod(n_values) < len(x)
 
 
 def _describe_scales(x: FloatArray, names: Sequence[str]) -> list[str]:

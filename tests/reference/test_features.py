@@ -23,7 +23,7 @@ from dqm.reference import (
     open_bundle,
     refuse_run,
 )
-from dqm.reference.features import constant_features, refuse_useless
+from dqm.reference.features import constant_features, describe_sample, refuse_useless
 from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, RECIPE, healthy_events, simulated
 
@@ -108,6 +108,14 @@ def test_the_user_decides_and_errors_name_the_feature() -> None:
     with pytest.raises(InputError, match="no kind of features 'odd'") as caught:
         choose_kinds(x, ("x", "y"), {"y": "odd"})
     assert caught.value.where == "feature y"
+
+
+def test_events_that_are_equal_by_few_values_are_no_copies() -> None:
+    wire, layer = RNG.integers(0, 16, N), RNG.integers(0, 4, N)
+    for x in (wire[:, None], np.column_stack([wire, layer])):
+        assert describe_sample(x.astype(float), ("wire", "layer")[: x.shape[1]]) == []
+    copied = np.repeat(healthy_events(50, 1), N // 50, axis=0)
+    assert "1950 of 2000 events are copies" in describe_sample(copied, ("a", "b"))[0]
 
 
 @pytest.mark.parametrize("kind", ["categories", "steps"])
