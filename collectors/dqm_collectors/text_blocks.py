@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from dqm.errors import FileError
-from dqm_collectors.inputs.names import NAME_FEATURES
+from dqm_collectors.inputs.names import name_features, other_features
 
 __all__ = [
     "BLOCK_BYTES",
@@ -54,6 +54,7 @@ def translate_errors(
     *,
     line_of: Callable[[int], int] = lambda row: row,
     decimal: str = ".",
+    used: Sequence[str] = (),
 ) -> Iterator[None]:
     """Translate errors of pyarrow and the system about a file into a `FileError`.
 
@@ -69,6 +70,8 @@ def translate_errors(
         Gives the line of a row, which is counted with the header as the first.
     decimal : str
         Decimal mark of numbers.
+    used : sequence of str
+        Columns that are read; messages name those to use without one that holds text.
     """
     try:
         yield
@@ -84,6 +87,7 @@ def translate_errors(
                 else f", column {column}"
             )
             message = message[found.end() :]
+            used = other_features(used, names[number]) if number < len(names) else ()
         message = _ROW.sub(lambda row: str(line_of(int(row[0]) + n_rows)), message, count=1)
         fix = None
         if _GROUPED.search(message):
@@ -99,7 +103,9 @@ def translate_errors(
         elif isinstance(error, FileNotFoundError):
             fix = "Correct the path"
         elif _TEXT in message:
-            fix = f"Correct its values, or leave this column out. {NAME_FEATURES}"
+            fix = "Correct its values"
+            if used:
+                fix += f", or leave this column out. {name_features(used)}"
         raise FileError(message, where=where, fix=fix) from error
 
 
@@ -210,7 +216,7 @@ def parse_csv(
     for lines in _blocks(file, block_bytes, path):
         text = header + (tidy(lines) if tidy else lines)
         read = csv.ReadOptions(use_threads=False, block_size=len(text) + 1)
-        with translate_errors(path, names, n_rows, line_of=line_of, decimal=decimal):
+        with translate_errors(path, names, n_rows, line_of=line_of, decimal=decimal, used=list(types)):
             table = csv.read_csv(
                 pa.BufferReader(_copy(text)), read_options=read, parse_options=parse, convert_options=convert
             )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from dqm.cli.output import say
 from dqm.cli.settings import refuse_given, split_names
 from dqm.config import NAME_PATTERN, parse_value
-from dqm.errors import ConfigError, InputError
+from dqm.errors import ConfigError, FileError, InputError
 
 if TYPE_CHECKING:
     from dqm.reference import NanRows
@@ -46,19 +46,33 @@ NAMES_OF_COUNTS = frozenset({"count", "counts", "entries", "weight", "weights"})
 """Names of columns that probably hold numbers of events, not a feature."""
 
 
+FEATURES_TO_NAME = re.compile(r" --features (?!A,B\b)[\w.-]+(,[\w.-]+)*")
+"""Features that a message names as those to use."""
+
+
 @contextmanager
 def pointing_to_advice(files: Sequence[Path]) -> Iterator[None]:
     """Add to a refusal of the events in files which command shows more of them."""
     try:
         yield
     except InputError as error:
-        if not files or not all(file.exists() for file in files):
+        if not files or not all(file.exists() for file in files) or _nothing_to_show(error, files):
             raise
         shown = shlex.join(map(str, files))
-        if "--features A,B" in str(error.fix):  # it reads no other columns either
-            shown += " --features A,B"
-        fix = f"{error.fix}. 'dqm reference advise {shown}' shows what they hold and allow"
+        if found := FEATURES_TO_NAME.search(error.fix or ""):  # it reads no other columns either
+            shown += found[0]
+        advice = f"'dqm reference advise {shown}' shows what they hold and allow"
+        fix = ". ".join(filter(None, [error.fix, advice]))
         raise type(error)(error.what, where=error.where, fix=fix) from error
+
+
+def _nothing_to_show(error: InputError, files: Sequence[Path]) -> bool:
+    """Tell whether other columns are needed that the error does not name, or nothing can list any."""
+    from dqm.service.offline.feature_files import has_columns
+
+    fix = error.fix or ""
+    is_unnamed = "--features" in fix and not FEATURES_TO_NAME.search(fix)
+    return is_unnamed or (isinstance(error, FileError) and not has_columns(files))
 
 
 def choose_features(text: str | None, files: Sequence[Path]) -> tuple[str, ...] | None:
@@ -116,7 +130,7 @@ def check_run(
     """Leave out events with NaN, and say what is unusual about the others."""
     from dqm.reference import describe_features, drop_nan, refuse_run
 
-    x, nan = drop_nan(run.x, run.names)
+    x, nan = drop_nan(run.x, run.names, where)
     refuse_run(x, run.names, where)
     for finding in describe_features(x, run.names, statistic, kinds):
         say(f"note: {finding}", err=True)

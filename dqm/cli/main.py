@@ -7,6 +7,7 @@ monitor need packages that a collector host does not have.
 from __future__ import annotations
 
 import io
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -189,7 +190,7 @@ def _in_own_words() -> Iterator[None]:
         say("interrupted", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except typer.BadParameter as error:
-        words = error.message.removeprefix("Value error, ")
+        words = _describe_nan(error) or error.message.removeprefix("Value error, ")
         error.message = re.sub(r"does not match the formats .*", A_TIME, words, flags=re.DOTALL)
         raise
     except UsageError as error:
@@ -197,6 +198,17 @@ def _in_own_words() -> Iterator[None]:
             names = [name for each in error.ctx.command.params for name in each.opts]
             error.possibilities = [name for name in names if name.startswith("--")]
         raise
+
+
+def _describe_nan(error: typer.BadParameter) -> str:
+    """Say of NaN that it is no number, where the library says that it is beyond a limit; else nothing."""
+    for found in getattr(error.__cause__, "errors", list)():
+        try:
+            if math.isnan(float(found["input"])):
+                return f"{found['input']!r} is not a number"
+        except (TypeError, ValueError):
+            continue
+    return ""
 
 
 class LazyGroup(TyperGroup):

@@ -56,7 +56,10 @@ Overrides = Annotated[
 
 Chamber = Annotated[str | None, typer.Option(help="Only events with this value of 'chamber'.")]
 Features = Annotated[
-    str | None, typer.Option(help="Columns to use, separated by commas; default: all with numbers.")
+    str | None,
+    typer.Option(
+        help="Columns to use, separated by commas; default: all but time and chamber. They must have numbers."
+    ),
 ]
 Read = Annotated[
     list[str] | None,

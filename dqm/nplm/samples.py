@@ -16,6 +16,7 @@ __all__ = [
     "check_sample",
     "check_windows",
     "choose_centers",
+    "describe_scale",
     "is_constant",
     "merge",
     "normalised_weights",
@@ -31,6 +32,12 @@ MOST_DIVISIONS = 1000
 
 ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
 """Range of a constant that was computed in float64, as a share of its largest value."""
+
+LARGEST_VALUE = 1e150
+"""Largest value of a feature: float64 also holds its square, and a sum of many such squares."""
+
+SMALLEST_RANGE = 1e-150
+"""Smallest range of a feature that is not constant: float64 holds its square with all digits."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -293,11 +300,34 @@ def is_constant(x: FloatArray) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (d,)
-        Also true for a spread whose square float64 cannot hold: it cannot be standardised either.
+        True for a constant.
     """
     is_flat: NDArray[np.bool_] = np.ptp(x, axis=0) <= ROUNDING * np.abs(x).max(axis=0)
-    is_flat |= x.std(axis=0) == 0
     return is_flat
+
+
+def describe_scale(values: FloatArray) -> tuple[str, str]:
+    """Say why float64 cannot hold the variance of a feature.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_rows,)
+        The feature, raw, of at least one row.
+
+    Returns
+    -------
+    what, limit : str
+        What is wrong with its scale, and which is possible; both empty if nothing is wrong.
+    """
+    largest = float(np.abs(values).max())
+    if largest > LARGEST_VALUE:
+        what = f"has values up to {largest:.2g}, whose squares float64 cannot hold"
+        return what, f"values up to {LARGEST_VALUE:g} can be used"
+    spread = float(np.ptp(values))
+    if ROUNDING * largest < spread < SMALLEST_RANGE:
+        what = f"has values within {spread:.2g}, whose squares float64 cannot hold"
+        return what, f"values must differ by {SMALLEST_RANGE:g} or more"
+    return "", ""
 
 
 def standardisation(
@@ -322,8 +352,12 @@ def standardisation(
     Raises
     ------
     InputError
-        If one of those features is constant.
+        If one of those features is constant, or float64 cannot hold the variance of a feature.
     """
+    for number, column in enumerate(events.T):
+        what, limit = describe_scale(column)
+        if what:
+            raise InputError(f"feature {number} {what}", fix=f"Rescale it: {limit}")
     mean = shares @ events
     scale = np.sqrt(shares @ (events - mean) ** 2)
     is_flat = is_constant(events[shares > 0])

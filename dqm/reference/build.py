@@ -8,8 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from dqm.errors import InputError, PluginError, format_count
+from dqm.errors import InputError, PluginError, format_count, format_names
 from dqm.events import FloatArray, WindowCut
 from dqm.events.finite import is_count
 from dqm.nplm import FeatureKind
@@ -258,7 +259,9 @@ def choose_test(
     return ChosenTest(recipe, reference, pool, centers, settings)
 
 
-def drop_nan(x: FloatArray, features: Sequence[str]) -> tuple[FloatArray, NanRows | None]:
+def drop_nan(
+    x: FloatArray, features: Sequence[str], where: str | None = None
+) -> tuple[FloatArray, NanRows | None]:
     """Take the events without NaN, and count the others.
 
     Parameters
@@ -267,6 +270,8 @@ def drop_nan(x: FloatArray, features: Sequence[str]) -> tuple[FloatArray, NanRow
         Events; may have NaN.
     features : sequence of str
         Names of the columns.
+    where : str, optional
+        Their file, for the message.
 
     Returns
     -------
@@ -274,13 +279,33 @@ def drop_nan(x: FloatArray, features: Sequence[str]) -> tuple[FloatArray, NanRow
         Events without NaN.
     rows : NanRows or None
         For `Recipe`; None if no event has NaN.
+
+    Raises
+    ------
+    InputError
+        If every event has NaN.
     """
     is_nan = np.isnan(x)
     dropped = is_nan.any(axis=1)
     if not dropped.any():
         return x, None
+    if dropped.all():
+        raise _no_numbers(is_nan, features, where)
     counts = dict(zip(features, map(int, is_nan.sum(axis=0)), strict=True))
     return x[~dropped], NanRows(n_rows=len(x), n_dropped=int(dropped.sum()), counts=counts)
+
+
+def _no_numbers(is_nan: NDArray[np.bool_], features: Sequence[str], where: str | None) -> InputError:
+    """Make the error for events of which each has NaN."""
+    events = format_count(len(is_nan), "event")
+    empty = [name for name, column in zip(features, is_nan.T, strict=True) if column.all()]
+    rest = [name for name in features if name not in empty]
+    if not empty:
+        what = f"each of {events} has NaN in one of {format_names(features)}"
+        return InputError(what, where=where, fix="Give fewer features: only events without NaN are used")
+    what = f"{format_names(empty)} {'has' if len(empty) == 1 else 'have'} no number in {events}, only NaN"
+    leave_out = f", or leave it out: --features {','.join(rest)}" if rest else ""
+    return InputError(what, where=where, fix=f"Give a run with numbers{leave_out}")
 
 
 def _check_counts(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from dqm.errors import InputError, format_count
 from dqm.events import FloatArray
 from dqm.nplm import KINDS, FeatureKind
-from dqm.nplm.samples import is_constant
+from dqm.nplm.samples import describe_scale, is_constant
 from dqm.reference.manifest import check_names
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "constant_features",
     "describe_features",
     "describe_sample",
+    "refuse_scales",
     "refuse_useless",
 ]
 
@@ -93,8 +95,32 @@ class ChosenKind:
 
 
 def constant_features(x: FloatArray, names: Sequence[str]) -> list[str]:
-    """Name the features that have one value only, within rounding."""
+    """Name the features that have one value only, within rounding; raises as `refuse_scales`."""
+    refuse_scales(x, names)
     return [name for name, flat in zip(names, is_constant(x), strict=True) if flat]
+
+
+def refuse_scales(x: FloatArray, names: Sequence[str], where: str | None = None) -> None:
+    """Refuse a feature whose variance float64 cannot hold; raises `InputError`, which names it.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n_events, d)
+        Events, raw, at least one.
+    names : sequence of str
+        Names of the features.
+    where : str, optional
+        Their file, for the message.
+    """
+    for name, column in zip(names, x.T, strict=True):
+        what, limit = describe_scale(column)
+        if what:
+            largest = float(np.abs(column).max())
+            power = 10.0 ** -max(-300.0, min(300.0, math.floor(math.log10(largest))))
+            choice = f'columns={{"{name}" = {{column = "{name}", scale = {power:g}}}}}'
+            raise InputError(
+                f"{name} {what}", where=where, fix=f"Rescale it, as by --read '{choice}': {limit}"
+            )
 
 
 def refuse_useless(
@@ -166,7 +192,7 @@ def choose_kinds(
                 kind = FeatureKind.parse(given[name])
             except InputError as error:
                 raise InputError(error.what, where=f"feature {name}", fix=error.fix) from error
-            found = "is given"
+            found = f"is given{_doubt_classes(column, kind)}"
         chosen.append(ChosenKind(name, kind, found))
     return tuple(chosen)
 
@@ -223,12 +249,18 @@ def describe_sample(x: FloatArray, names: Sequence[str]) -> list[str]:
     """
     found = []
     n_repeated = len(x) - len(np.unique(x, axis=0))
-    if n_repeated > PILE * len(x):
+    if n_repeated > PILE * len(x) and not _must_repeat(x):
         found.append(
             f"{n_repeated} of {len(x)} events are copies of others: if the file was written twice, leave the "
             "copies out, or the reference is smaller than it seems"
         )
     return found + _describe_pairs(x, names)
+
+
+def _must_repeat(x: FloatArray) -> bool:
+    """Tell whether events are equal because features have few values: there are fewer combinations."""
+    n_values = [len(np.unique(column)) for column in x.T]
+    return max(n_values) <= _most_values(len(x)) and math.prod(n_values) < len(x)
 
 
 def _describe_scales(x: FloatArray, names: Sequence[str]) -> list[str]:
@@ -278,6 +310,23 @@ def _look(column: FloatArray, name: str) -> tuple[FeatureKind, str]:
     return FeatureKind("smooth", special), " and ".join(said)
 
 
+def _doubt_classes(column: FloatArray, kind: FeatureKind) -> str:
+    """Say that a feature has too many values for a kind that takes each value for itself; or nothing."""
+    n_values = len(np.unique(column))
+    if kind.name not in ("steps", "categories") or n_values <= _most_values(len(column)):
+        return ""
+    return (
+        f", but has {format_count(n_values, 'value')} in {format_count(len(column), 'event')}, more than "
+        f"{_most_values(len(column))}, so most are too rare to be tested (if these are numbers, leave "
+        "--feature out)"
+    )
+
+
+def _most_values(n_events: int) -> int:
+    """Give the most values that are taken each for itself: each is in ten events on average, or more."""
+    return min(MOST_STEPS, n_events // 10)
+
+
 def _find_special(values: FloatArray, counts: FloatArray) -> tuple[float, ...]:
     """Find values that are messages: far from the rest and repeated, or frequent where others are not."""
     n = int(counts.sum())
@@ -311,7 +360,7 @@ def _has_steps(values: FloatArray, n_events: int) -> bool:
     """Tell whether `n_events` events repeat a few values, or values in equal steps."""
     if len(values) < 2:
         return len(values) == 1
-    if len(values) > min(MOST_STEPS, n_events / 10):
+    if len(values) > _most_values(n_events):
         return False
     steps = np.diff(values) / np.diff(values).min()
     is_even = bool(np.all(np.abs(steps - np.round(steps)) < 1e-3))

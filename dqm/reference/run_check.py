@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dqm.errors import InputError, format_count
+from dqm.errors import InputError, format_count, format_names
 from dqm.events import FloatArray
-from dqm.reference.features import FEWEST_DISTINCT, constant_features
+from dqm.reference.features import FEWEST_DISTINCT, constant_features, refuse_scales
 from dqm.reference.manifest import check_names
 
 __all__ = ["FEWEST_EVENTS", "describe_pause", "refuse_jump", "refuse_run"]
@@ -44,7 +44,8 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
     Raises
     ------
     InputError
-        If there are too few, all of them are copies of a few, or every feature is constant.
+        If there are too few or too few different ones, every feature is constant, or float64 cannot hold
+        the variance of one.
     """
     check_names(names, where=where)
     if len(x) < FEWEST_EVENTS:
@@ -53,20 +54,24 @@ def refuse_run(x: FloatArray, names: Sequence[str], where: str | None = None) ->
             where=where,
             fix=f"Give a run of {FEWEST_EVENTS} events at the very least",
         )
+    refuse_scales(x, names, where)
     constant = constant_features(x, names)
     if len(constant) == len(names):
         raise InputError(
             f"{', '.join(constant)} {'is' if len(constant) == 1 else 'are all'} constant "
             f"in {format_count(len(x), 'event')}",
             where=where,
-            fix="Give a feature that varies: --features A,B takes others",
+            fix="Give a feature that varies, or name others with --features",
         )
     n_distinct = len(np.unique(x, axis=0))
     if n_distinct < FEWEST_DISTINCT:
+        found = f"{names[0]} has {n_distinct} values"
+        if len(names) > 1:
+            found = f"{format_names(names)} have {n_distinct} combinations of values"
         raise InputError(
-            f"{format_count(len(x), 'event')} are copies of {format_count(n_distinct, 'event')}",
+            f"{found} in {format_count(len(x), 'event')}; {FEWEST_DISTINCT} distinct events are needed",
             where=where,
-            fix=f"Give a run with {FEWEST_DISTINCT} distinct events or more, none of them written twice",
+            fix="Give a feature with more values, too. If a few events were written many times: another run",
         )
 
 

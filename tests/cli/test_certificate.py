@@ -210,12 +210,22 @@ def test_what_is_no_run_is_told(dqm: Dqm, tmp_path: Path, command: str, kind: st
     assert told.code == 2
     assert FOUND[kind] in told.err
     assert "no.csv" in told.err
-    features = " --features A,B" if kind in ("text", "one", "constant", "weights") else ""
+    features = " --features b" if kind == "text" else ""
     pointer = f"'dqm reference advise no.csv{features}' shows what they hold and allow"
-    assert (pointer in told.err) == (command != "advise"), "a command does not point to itself"
-    assert told.err.count("dqm reference advise") == (command != "advise")
+    points = command != "advise" and kind not in ("one", "constant", "weights")  # nothing else to show
+    assert (pointer in told.err) == points, "a command does not point to itself"
+    assert told.err.count("dqm reference advise") == points
     assert "Traceback" not in told.err
     assert [path.name for path in tmp_path.iterdir()] == ["no.csv"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and no more", b"a,b\n1,2\n"])
+def test_a_file_that_nothing_reads_is_not_pointed_to_advice(dqm: Dqm, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "no.parquet").write_bytes(content)
+    told = dqm("reference", "build", "no.parquet", "-o", "no.dqmref", "--window", 30)
+    assert told.code == 2
+    assert "None" not in told.err
+    assert "dqm reference advise" not in told.err
 
 
 @pytest.mark.slow

@@ -163,4 +163,4 @@ def test_a_column_of_text_is_left_out_by_what_the_message_says(dqm: Dqm, files: 
     told = dqm("hunt", "text.csv")
     assert told.code == 2
     assert "column 'word'" in told.err
-    assert "Name the features to use: --features A,B" in told.err
+    assert "Name the features to use: --features a, or" in told.err

@@ -162,6 +162,10 @@ def test_a_bad_file_is_named_by_every_command(
         ),
         (("compare", "none.dqmref"), "error: FILE: no file to test. Give files of events after the bundle"),
         (("compare", "none.dqmref", "x.csv", "--window", "0"), "Invalid value for '--window'"),
+        (
+            ("reference", "build", "x.csv", "-o", "x.dqmref", "--window", "nan"),
+            "Invalid value for '--window': 'nan' is not a number",
+        ),
     ],
 )
 def test_a_bad_command_is_told_and_leaves_nothing(

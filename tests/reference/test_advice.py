@@ -34,7 +34,8 @@ COUNT = WindowCut.COUNT
     [
         (healthy_events(20, 1), "20 events are too few for a reference and toys of any window"),
         (np.tile(healthy_events(1, 1), (500, 1)), "a, b are all constant in 500 events"),
-        (np.tile(healthy_events(5, 1), (100, 1)), "500 events are copies of 5 events"),
+        (np.tile(healthy_events(5, 1), (100, 1)), "a, b have 5 combinations of values in 500 events"),
+        (np.tile([[0.0, 0.0], [0.0, 1.0]], (50, 1)), "a, b have 2 combinations of values in 100 events"),
         (np.zeros((500, 2)), "a, b are all constant in 500 events"),
     ],
 )
@@ -43,6 +44,12 @@ def test_what_is_no_run_is_refused(x: FloatArray, message: str) -> None:
         refuse_run(x, NAMES, "run.csv")
     assert told.value.where == "run.csv"
     assert str(told.value.fix).startswith("Give a ")
+
+
+def test_few_values_of_one_feature_are_no_copies() -> None:
+    with pytest.raises(InputError, match="b has 2 values in 100 events; 10 distinct events are") as told:
+        refuse_run(np.tile([[0.0], [1.0]], (50, 1)), ["b"], "run.csv")
+    assert "Give a feature with more values" in str(told.value)
 
 
 def test_one_feature_or_many_or_a_constant_one_among_others_is_a_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from dqm.reference import (
     create_bundle,
     describe_features,
     open_bundle,
+    refuse_run,
 )
-from dqm.reference.features import constant_features, refuse_useless
+from dqm.reference.features import constant_features, describe_sample, refuse_useless
 from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, RECIPE, healthy_events, simulated
 
@@ -106,6 +108,24 @@ def test_the_user_decides_and_errors_name_the_feature() -> None:
     with pytest.raises(InputError, match="no kind of features 'odd'") as caught:
         choose_kinds(x, ("x", "y"), {"y": "odd"})
     assert caught.value.where == "feature y"
+
+
+def test_events_that_are_equal_by_few_values_are_no_copies() -> None:
+    wire, layer = RNG.integers(0, 16, N), RNG.integers(0, 4, N)
+    for x in (wire[:, None], np.column_stack([wire, layer])):
+        assert describe_sample(x.astype(float), ("wire", "layer")[: x.shape[1]]) == []
+    copied = np.repeat(healthy_events(50, 1), N // 50, axis=0)
+    assert "1950 of 2000 events are copies" in describe_sample(copied, ("a", "b"))[0]
+
+
+@pytest.mark.parametrize("kind", ["categories", "steps"])
+def test_too_many_values_for_a_kind_that_is_given_are_told(kind: str) -> None:
+    x = np.column_stack([RNG.normal(size=N), np.arange(N) % 200])
+    many, few = choose_kinds(x, ("many", "few"), {"many": kind, "few": kind})
+    assert many.found.startswith("is given, but has 2000 values in 2000 events, more than 200, so most are")
+    assert few.found == "is given"
+    (told, _) = describe_features(x, ("many", "few"), "several", {"many": kind, "few": kind})
+    assert told.startswith("many is given, but has 2000 values")
 
 
 @pytest.mark.parametrize("name", ["drift time", "t[ns]", "größe", "x,y", ""])
@@ -247,3 +267,27 @@ def test_a_single_kernel_refuses_a_constant(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="b is constant in the reference of 400"):
         create_bundle(events, replace(RECIPE, centers=None), tmp_path / "none")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("unit", [1e300, 1.5e308, 1e-300, 1e-310])
+def test_a_scale_whose_square_float64_does_not_hold_is_refused_by_name(unit: float) -> None:
+    x = np.tanh(healthy_events(500, 1)) * [1.0, unit]
+    words = "b has values (up to|within) .*, whose squares float64 cannot hold"
+    with pytest.raises(InputError, match=words) as told:
+        refuse_run(x, ("a", "b"), "run.csv")
+    assert told.value.where == "run.csv"
+    (scale,) = re.findall(r'"b" = \{column = "b", scale = (.+?)\}', str(told.value.fix))
+    refuse_run(x * [1.0, float(scale)], ("a", "b"))
+    with pytest.raises(InputError, match=words):
+        constant_features(x, ("a", "b"))
+    with pytest.raises(InputError, match="feature 1 has values"):
+        standardisation(x, np.full(500, 1 / 500))
+
+
+@pytest.mark.parametrize("unit", [1e149, 1e-149])
+def test_the_largest_and_smallest_scales_are_taken_without_overflow(unit: float) -> None:
+    x = np.tanh(healthy_events(500, 1)) * [1.0, unit]
+    refuse_run(x, ("a", "b"))
+    describe_features(x, ("a", "b"), "several")
+    scale = standardisation(x, np.full(500, 1 / 500))[1]
+    assert scale[1] == pytest.approx(unit * np.tanh(healthy_events(500, 1))[:, 1].std(), rel=1e-6)

@@ -9,6 +9,7 @@ from scipy import stats
 
 from dqm.alarm import QualityLimits
 from dqm.alarm.quality import departure_p, grade
+from dqm.errors import InputError
 from dqm.events import FloatArray, NanResult, Quality, TestResult
 from dqm.reference import Bundle, Evaluator, NanRows, Recipe, create_bundle, drop_nan
 from dqm.reference.nan import compare_nan
@@ -35,6 +36,27 @@ def test_a_bundle_knows_the_share_of_the_rows_that_were_dropped(tmp_path: Path) 
     assert again.finite_share == pytest.approx(4000 / 4100)
     plain, nothing = drop_nan(finite, FEATURES)
     assert (plain is finite, nothing) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("n_nan", "what", "fix"),
+    [
+        ((0, 80), "b has no number in 80 events, only NaN", "or leave it out: --features a"),
+        ((80, 80), "a, b have no number in 80 events, only NaN", "Give a run with numbers"),
+    ],
+)
+def test_a_feature_of_nan_alone_is_named(n_nan: tuple[int, int], what: str, fix: str) -> None:
+    with pytest.raises(InputError, match=what) as told:
+        drop_nan(with_nan(healthy_events(80, 1), *n_nan), FEATURES, "run.csv")
+    assert told.value.where == "run.csv"
+    assert str(told.value.fix).endswith(fix)
+
+
+def test_events_of_which_each_has_nan_are_told() -> None:
+    x = healthy_events(80, 1)
+    x[:40, 0] = x[40:, 1] = np.nan
+    with pytest.raises(InputError, match="each of 80 events has NaN in one of a, b"):
+        drop_nan(x, FEATURES)
 
 
 def test_the_share_of_healthy_windows_gives_no_small_p_too_often(bundle: Bundle) -> None:

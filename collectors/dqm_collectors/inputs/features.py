@@ -14,11 +14,14 @@ from dqm.events import FileColumn, FloatArray
 from dqm_collectors.inputs.expression import Expression
 from dqm_collectors.inputs.lists import IntArray, elements_of, is_list, lengths_of, take_of
 from dqm_collectors.inputs.names import (
+    CHAMBER,
     MOST_LISTED,
-    NAME_FEATURES,
+    NO_NUMBERS,
+    TIME,
     describe_columns,
     is_feature_name,
     list_names,
+    name_features,
     no_such,
     suggest_names,
 )
@@ -28,8 +31,6 @@ from dqm_collectors.inputs.transform import load_transformation
 
 __all__ = ["CHAMBER", "TIME", "Block", "FeatureReader"]
 
-TIME = "time"
-CHAMBER = "chamber"
 LONGEST_NAME = 64
 
 _CLOCK = re.compile(r"time\s*[\[(]\s*s(ec(onds)?)?\s*[\])]", re.IGNORECASE)
@@ -41,7 +42,7 @@ _FIX_NAN = (
     "Leave such rows out by select, as in --read 'select=\"{0} == {0}\"' of a command (--set of extract and "
     "init): NaN is not equal to itself. 'dqm reference build' also has --drop-nan, and a collector keep_nan"
 )
-_FIX_INFINITE = f"Leave such rows out, or this column: {NAME_FEATURES[0].lower()}{NAME_FEATURES[1:]}"
+_FIX_INFINITE = "Leave such rows out"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -350,9 +351,13 @@ class FeatureReader:
         column = source.column
         where = f"{self._where}, column {column.name!r}"
         if not column.is_number and (name != CHAMBER or name in self.names):
-            raise FileError(f"holds {column.kind}, not numbers", where=where, fix=NAME_FEATURES)
+            usable = self._usable(sources)
+            fix = name_features(usable) if usable else NO_NUMBERS
+            raise FileError(f"holds {column.kind}, not numbers", where=where, fix=fix)
         if self._options.features is None and name in self.names and not is_feature_name(name):
-            raise self._refuse_names([each for each in self.names if not is_feature_name(each)])
+            raise self._refuse_names(
+                [each for each in self.names if not is_feature_name(each)], self._usable(sources)
+            )
         if source.take is not None and not column.is_list:
             raise FileError(
                 f"has no lists, of which {source.take!r} could be taken", where=where, fix="Leave take out"
@@ -367,7 +372,20 @@ class FeatureReader:
             )
         return source
 
-    def _refuse_names(self, names: Sequence[str]) -> FileError:
+    def _usable(self, sources: dict[str, _Source]) -> list[str]:
+        """Give the features that are asked for and can be read: a number in each row, and a name."""
+
+        def has_numbers(source: _Source) -> bool:
+            is_single = not source.column.is_list or source.take is not None or self._options.rows != "event"
+            return source.column.is_number and is_single
+
+        return [
+            name
+            for name in self.names
+            if is_feature_name(name) and (name not in sources or has_numbers(sources[name]))
+        ]
+
+    def _refuse_names(self, names: Sequence[str], usable: Sequence[str]) -> FileError:
         """Make the error for columns that no feature can be called like."""
         shown = [escape_text(name) for name in names]
         what = "the name of a feature" if len(names) == 1 else "names of features"
@@ -378,7 +396,7 @@ class FeatureReader:
             where=self._where,
             fix=f"Give other names: columns = {{{renamed}}} in the options of a collector, or --read "
             f"'columns={{{renamed}}}' with a command (--set of extract and init); or leave such "
-            f"columns out. {NAME_FEATURES}",
+            f"columns out. {name_features(usable)}",
         )
 
     def _list_columns(self) -> str:
@@ -388,11 +406,15 @@ class FeatureReader:
         """Refuse what is not finite; NaN may be kept."""
         bad = np.flatnonzero(np.isinf(values) if keep_nan else ~np.isfinite(values))
         if bad.size:
+            others = [each for each in self.names if each != name]
+            leave_out = (
+                f"{_FIX_INFINITE}, or this column. {name_features(others)}" if others else _FIX_INFINITE
+            )
             raise FileError(
                 f"{values[bad[0]]} is not a number",
                 where=f"{self._where}, row {self._table.row_number(int(rows[bad[0]]))}, column "
                 f"{self._column_of(name)!r}",
-                fix=_FIX_INFINITE if np.isinf(values[bad[0]]) else _FIX_NAN.format(name),
+                fix=leave_out if np.isinf(values[bad[0]]) else _FIX_NAN.format(name),
             )
 
     def _check_order(self, times: FloatArray, rows: IntArray, last_time: float) -> None:

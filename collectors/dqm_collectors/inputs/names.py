@@ -13,21 +13,29 @@ from dqm.errors import FileError, escape_text, format_names
 from dqm.events import FileColumn
 
 __all__ = [
+    "CHAMBER",
     "MOST_LISTED",
     "NAME_FEATURES",
+    "NO_NUMBERS",
+    "TIME",
     "describe_columns",
     "feature_of",
     "is_feature_name",
     "list_names",
+    "name_features",
     "no_such",
+    "other_features",
     "suggest_names",
 ]
 
-NAME_FEATURES = (
-    "Name the features to use: --features A,B, or the collector's option features, as in --set "
-    """'features=["A","B"]' of extract"""
+
+TIME = "time"
+CHAMBER = "chamber"
+
+NO_NUMBERS = (
+    "Give a file with a column of numbers, or compute features by derive and name them with --features"
 )
-"""What to do about a column that is of no use."""
+"""What to do about a file that has none."""
 
 MOST_LISTED = 30
 """Columns, trees or files that a message lists."""
@@ -58,6 +66,34 @@ def feature_of(name: str) -> str:
 def is_feature_name(name: str) -> bool:
     """Tell whether a feature may have the name: 1 to 64 letters, digits, ``.``, ``_`` and ``-``."""
     return _NAME.fullmatch(name) is not None
+
+
+def other_features(columns: Iterable[str], column: str) -> list[str]:
+    """Give the features that are read from columns, without one of these."""
+    return [feature_of(name) for name in columns if name not in (column, TIME, CHAMBER)]
+
+
+def name_features(usable: Iterable[str] = ()) -> str:
+    """Say how features are named that leave out a column of no use.
+
+    Parameters
+    ----------
+    usable : iterable of str
+        Those that can be used; empty if they are not known. The message names them unless they are many, or
+        have names that no feature can have.
+    """
+    names = list(usable)
+    if not 0 < len(names) <= MOST_LISTED or not all(map(is_feature_name, names)):
+        names = ["A", "B"]
+    quoted = ",".join(f'"{name}"' for name in names)
+    return (
+        f"Name the features to use: --features {','.join(names)}, or the collector's option features, as in "
+        f"--set 'features=[{quoted}]' of extract"
+    )
+
+
+NAME_FEATURES = name_features()
+"""What to do about a column that is of no use, where others are not known."""
 
 
 def suggest_names(names: Sequence[str]) -> list[str]:

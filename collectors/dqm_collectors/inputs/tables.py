@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from dqm.errors import FileError
 from dqm.events import FileColumn, FileTable
 from dqm_collectors.inputs.lists import is_list
-from dqm_collectors.inputs.names import NAME_FEATURES, feature_of, no_such
+from dqm_collectors.inputs.names import feature_of, name_features, no_such, other_features
 from dqm_collectors.inputs.options import FileOptions
 from dqm_collectors.inputs.text_table import open_text_table
 from dqm_collectors.root import describe_root, read_root
@@ -22,6 +22,23 @@ from dqm_collectors.text_blocks import translate_errors
 __all__ = ["InputTable", "describe_file", "open_table"]
 
 ROWS_PER_BLOCK = 65_536
+
+_PARQUET = b"PAR1"
+
+_RENAME = "Rename it: the name must end in {}"
+_CONVERT = "Save it as Parquet or CSV"
+
+_FORMATS = {
+    _PARQUET + b"\x15": ("Parquet", _RENAME.format(".parquet")),
+    b"root\x00": ("ROOT", _RENAME.format(".root")),
+    b"\x1f\x8b": ("compressed by gzip", _RENAME.format(".csv.gz, and what it holds must be CSV")),
+    b"ARROW1\x00": ("Arrow (Feather)", _CONVERT),
+    b"FEA1\x00": ("Feather", _CONVERT),
+    b"\x89HDF": ("HDF5", _CONVERT),
+    b"\x93NUMPY": ("an array of numpy", _CONVERT),
+    b"PK\x03\x04": ("a zip archive, such as .xlsx or .npz", _CONVERT),
+}
+"""First bytes of files that are no text, up to one that no header of CSV has; what these are; what to do."""
 
 
 class InputTable(Protocol):
@@ -104,7 +121,7 @@ def cast_columns(batch: pa.RecordBatch, types: dict[str, pa.DataType], path: Pat
             raise FileError(
                 f"the values are not plain numbers: {error}",
                 where=f"{path}, column {name!r}",
-                fix=NAME_FEATURES,
+                fix=name_features(other_features(types, name)),
             ) from error
     return pa.RecordBatch.from_arrays(found, names=list(types))
 
@@ -121,6 +138,8 @@ def open_table(path: Path, options: FileOptions) -> InputTable:
         return _choose_tree(path, options.tree)
     if path.suffix == ".parquet":
         return _open_parquet(path)
+    if path.suffix != ".gz":
+        _refuse_binary(path)
     return open_text_table(path, options)
 
 
@@ -158,9 +177,33 @@ def _choose_tree(path: Path, wanted: str | None) -> RootTable:
 
 
 def _open_parquet(path: Path) -> ParquetTable:
-    with translate_errors(path), pq.ParquetFile(path) as file:
-        columns = tuple(_column(field) for field in file.schema_arrow)
-        return ParquetTable(path, columns, file.metadata.num_rows)
+    try:
+        with translate_errors(path), pq.ParquetFile(path) as file:
+            columns = tuple(_column(field) for field in file.schema_arrow)
+            return ParquetTable(path, columns, file.metadata.num_rows)
+    except FileError as error:
+        if error.fix or not path.is_file():
+            raise
+        fix = "The file is cut off or damaged: write or copy it again"
+        if _begin(path) != _PARQUET:
+            fix = "Files of Parquet begin with PAR1: give such a file, or one of text whose name ends in .csv"
+        raise FileError(error.what.rstrip("."), where=error.where, fix=fix) from error
+
+
+def _refuse_binary(path: Path) -> None:
+    """Refuse what would be read as text, and is another format by its first bytes."""
+    if not path.is_file():  # of a pipe, nothing may be taken away
+        return
+    start = _begin(path, max(map(len, _FORMATS)))
+    for mark, (what, fix) in _FORMATS.items():
+        if start.startswith(mark):
+            raise FileError(f"the file is no text, but {what}", where=str(path), fix=fix)
+
+
+def _begin(path: Path, n_bytes: int = len(_PARQUET)) -> bytes:
+    """Give the first bytes of a file."""
+    with translate_errors(path), path.open("rb") as file:
+        return file.read(n_bytes)
 
 
 def _column(field: pa.Field) -> FileColumn:

@@ -25,6 +25,7 @@ __all__ = [
     "RunEvents",
     "checksum",
     "feature_names",
+    "has_columns",
     "list_inputs",
     "open_histogram",
     "read_counted",
@@ -246,6 +247,14 @@ def feature_names(path: Path) -> dict[str, str]:
     except FileError:  # it needs options to be read
         return {}
     return {one.name: one.feature for table in tables for one in table.columns if one.name != one.feature}
+
+
+def has_columns(paths: Sequence[Path]) -> bool:
+    """Tell whether the columns of all files can be listed; parameters are as in `list_inputs`."""
+    try:
+        return all(describe_file(file.path) for file in list_inputs(paths))
+    except FileError:
+        return False
 
 
 def _describe_names(path: Path, names: Sequence[str]) -> list[str]:
