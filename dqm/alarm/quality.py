@@ -28,6 +28,7 @@ __all__ = [
     "departure_p",
     "describe_channels",
     "describe_nan",
+    "describe_number",
     "describe_p",
     "describe_rate",
     "describe_too_few",
@@ -138,11 +139,16 @@ def describe_rate(n_data: int, rate: RateResult) -> str:
         What is expected.
     """
     if rate.cut is WindowCut.TIME or rate.live_seconds is None:
-        expected = f"{rate.n_expected:.0f}" if rate.n_expected >= 10.0 else f"{rate.n_expected:.2g}"
-        return f"{format_count(n_data, 'event')} where {expected} are expected"
+        return describe_number(n_data, rate.n_expected)
     expected_seconds = rate.live_seconds * n_data / rate.n_expected
     seconds = f"{rate.live_seconds:.3g} s where {expected_seconds:.3g} s are expected"
     return f"{format_count(n_data, 'event')} took {seconds}"
+
+
+def describe_number(n_events: int, n_expected: float) -> str:
+    """Write a number of events in a fixed time in words: ``30 events where 488 are expected``."""
+    expected = f"{n_expected:.0f}" if n_expected >= 10.0 else f"{n_expected:.2g}"
+    return f"{format_count(n_events, 'event')} where {expected} are expected"
 
 
 def describe_too_few(n_events: int, min_events: int, n_expected: float | None = None) -> str:

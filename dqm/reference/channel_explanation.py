@@ -28,6 +28,7 @@ from dqm.nplm.channels import (
     GroupResult,
 )
 from dqm.nplm.samples import Sample
+from dqm.reference.number_and_shape import Retest
 from dqm.reference.outside import Outside
 from dqm.reference.statistic import Outcome
 from dqm.reference.stored_bundle import StoredBundle
@@ -84,6 +85,7 @@ class ChannelExplainer:
         outside: Outside | None = None,  # noqa: ARG002 - of the interface
         *,
         range_decides: bool = False,  # noqa: ARG002 - of the interface
+        retest: Retest | None = None,  # noqa: ARG002 - of the interface
     ) -> Explanation | None:
         """Name the channels, cards and layers that depart.
 
@@ -93,8 +95,8 @@ class ChannelExplainer:
             Not used: the outcome has the hits.
         outcome : ChannelResult
             What the test gave.
-        outside, range_decides
-            Not used: channels have no range.
+        outside, range_decides, retest
+            Not used: channels have no range, and the test has parts for the number and the shape.
 
         Returns
         -------

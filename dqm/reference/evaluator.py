@@ -33,6 +33,7 @@ from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.nan import compare_nan
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
+from dqm.reference.number_and_shape import Retest
 from dqm.reference.outside import SHARE, Outside, OutsideTest
 from dqm.reference.statistic import (
     Outcome,
@@ -91,12 +92,13 @@ class Evaluation:
     result : TestResult
         What the test gave.
     evidence : tuple, optional
-        What it takes to explain that: explainer, events in the reference's features, outcome of the fit. None
-        if there was no fit, or none that can be used.
+        What it takes to explain that: explainer, events in the reference's features, outcome of the fit,
+        events beyond the reference, and what tests the shape alone. None if there was no fit, or none that
+        can be used.
     """
 
     result: TestResult
-    evidence: tuple[Explains, Sample, Outcome, Outside | None] | None = field(
+    evidence: tuple[Explains, Sample, Outcome, Outside | None, Retest | None] | None = field(
         default=None, repr=False, compare=False
     )
 
@@ -185,9 +187,9 @@ class Evaluation:
         """
         if self.evidence is None:
             return None
-        explainer, window, outcome, outside = self.evidence
+        explainer, window, outcome, outside, retest = self.evidence
         decides = self.result.p_method is PMethod.OUTSIDE
-        return explainer.explain(window, outcome, outside, range_decides=decides)
+        return explainer.explain(window, outcome, outside, range_decides=decides, retest=retest)
 
     def explain(self) -> WindowExplanation:
         """Give the same to look at: it can be drawn, and gives histograms.
@@ -324,7 +326,8 @@ class Evaluator:
         p = scale.table.p_value(outcome.t)
         method = PMethod.BOUND if is_bound else p.method
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=method, z=p.z)
-        return Evaluation(_join(result, outside), (scale.explainer, sample, outcome, outside))
+        retest = self._retest(scale, sample, constraints.measured)
+        return Evaluation(_join(result, outside), (scale.explainer, sample, outcome, outside, retest))
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
         """Test the events without NaN, and the share of the others."""
@@ -345,6 +348,26 @@ class Evaluator:
             remarks = (*remarks, f"the shape is tested without {told}")
         result = replace(evaluation.result, n_data=len(x), nan=found, remarks=remarks)
         return replace(evaluation, result=result)
+
+    def _retest(self, scale: _Scale, sample: Sample, measured: Mapping[str, float]) -> Retest | None:
+        """Give what tests a window as one of another expected size; None if it is cut by count."""
+        kind = scale.kind
+        if kind.cut is WindowCut.COUNT:
+            return None
+
+        def retest(factor: float) -> tuple[Outcome, float] | None:
+            other = kind.model_copy(update={"n_expected": factor * kind.n_expected})
+            test = resize(self.bundle, scale.test, other, self._device)
+            try:
+                outcome = test.evaluate(sample.x, auxiliary=measured, weights=sample.counts)
+            except InputError:
+                return None
+            is_usable = outcome.converged or is_lower_bound(outcome)
+            if not is_usable or not outcome.t >= scale.table.t_implausible:
+                return None
+            return outcome, scale.table.p_value(outcome.t).p
+
+        return retest
 
     def _find_scale(self, kind: WindowKind) -> _Scale | None:
         """Find what windows of a kind need, or make it from the calibrated sizes at both sides."""

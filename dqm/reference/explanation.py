@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from dqm.errors import InputError, format_count
+from dqm.errors import InputError
 from dqm.events import Explanation, FloatArray, Likeness, RatioMap
 from dqm.nplm import KernelResult, RatioMaps, Setting, divergence
 from dqm.nplm.samples import Sample
 from dqm.reference.manifest import NullTableEntry
+from dqm.reference.number_and_shape import Retest, separate
 from dqm.reference.outside import Outside
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.plots import MapHistograms, draw_explanation, map_histograms
@@ -40,9 +41,6 @@ SEEN_BY = {
 
 N_HEALTHY = 16
 """Healthy toys with which the effect of chance on the departure of each feature is measured."""
-
-SURPRISING_RATE = 4.0
-"""Standard deviations of the number of events above which the rate is mentioned."""
 
 
 @runtime_checkable
@@ -77,11 +75,27 @@ class Explains(Protocol):
         outside: Outside | None = None,
         *,
         range_decides: bool = False,
+        retest: Retest | None = None,
     ) -> Explanation | None:
         """Explain a window, in the reference's features, by what the test gave for it.
 
-        `outside` are the events beyond the reference; `range_decides`: whether their number decided on p.
+        `outside` are the events beyond the reference; `range_decides`: whether their number decided on p;
+        `retest` tests the window again, if its number of events has a meaning.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What there is to look at in an outcome.
+
+    `part` is what learned the ratio: the outcome itself, or the fit with the setting of number `place`, which
+    `seen_by` has in words.
+    """
+
+    part: Outcome | KernelResult
+    ratio: LearnedRatio
+    place: int | None = None
+    seen_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +227,7 @@ class Explainer:
         outside: Outside | None = None,
         *,
         range_decides: bool = False,
+        retest: Retest | None = None,
     ) -> Explanation | None:
         """Explain a window.
 
@@ -227,6 +242,9 @@ class Explainer:
         range_decides : bool
             Whether their number decided on p. Then the sentence begins with them, and the setting in which
             the test saw most is not told: it is a smaller departure.
+        retest : callable, optional
+            Tests the window again, see `separate`. If the number of events alone departs, shares are 0 and
+            there are no likenesses: both are of the shape.
 
         Returns
         -------
@@ -234,33 +252,54 @@ class Explainer:
             None if the statistic learns no density ratio. Its maps compare with the reference deformed by the
             fitted nuisance parameters: what they explain is not a departure.
         """
-        place = None
-        seen = outcome
-        seen_by = ""
-        if isinstance(outcome, Combined):
-            place = outcome.place
-            seen = outcome.fitted_with(place)
-            features = self._bundle.manifest.features
-            seen_by = _describe_setting(outcome.seen_by, features, outcome.describe_value())
-        fitted = self._learned(seen)
-        if fitted is None:
+        found = self._look_at(outcome)
+        if found is None:
             return None
-        by_chance, t_healthy = self._healthy_windows(place)
-        weights, log_ratio = fitted.reference_weights, fitted.log_ratio_reference
-        x, counts = window.x, window.counts
-        maps = self._maps.features(x, weights, log_ratio, counts)
-        ranking = rank_features(maps, by_chance, {outside.feature: -math.log(outside.p)} if outside else {})
+        n_expected = float(found.ratio.reference_weights.sum())
+        departing = separate(round(window.n_events), n_expected, outcome, outside, retest)
+        maps = self._map(window, found)
+        texts = [outside.place if outside and range_decides else "", departing.number]
+        likenesses: tuple[Likeness, ...] = ()
+        if departing.shape is None:
+            ranking = tuple((name, 0.0) for name in self._bundle.manifest.features)
+        else:
+            shape = found if departing.shape is outcome else self._look_at(departing.shape) or found
+            ranking = self._rank(maps if shape is found else self._map(window, shape), shape, outside)
+            _, t_healthy = self._healthy_windows(found.place)
+            likenesses, unlike = self._known_faults.compare(window.x, found.part, t_healthy)
+            texts += [
+                describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
+                describe_ranking(ranking),
+                "" if range_decides else shape.seen_by,
+            ]
         leading = [name for name, _ in ranking[:MAX_PAIRED]]
-        pairs = self._maps.pairs(x, weights, log_ratio, leading, counts)
-        likenesses, unlike = self._known_faults.compare(x, seen, t_healthy)
-        parts = [
-            outside.place if outside and range_decides else "",
-            describe_likeness(likenesses, unlike, is_bound=is_lower_bound(outcome)),
-            _describe_rate(round(window.n_events), float(weights.sum())),
-            describe_ranking(ranking),
-            "" if range_decides else seen_by,
-        ]
-        return Explanation(maps, pairs, ranking, likenesses, text="; ".join(filter(None, parts)))
+        pairs = self._maps.pairs(
+            window.x, found.ratio.reference_weights, found.ratio.log_ratio_reference, leading, window.counts
+        )
+        return Explanation(maps, pairs, ranking, likenesses, text="; ".join(filter(None, texts)))
+
+    def _look_at(self, outcome: Outcome) -> _Found | None:
+        """Choose what to look at; None if there is no density ratio."""
+        if not isinstance(outcome, Combined):
+            ratio = self._learned(outcome)
+            return None if ratio is None else _Found(outcome, ratio)
+        part = outcome.fitted_with(outcome.place)
+        ratio = self._learned(part)
+        features = self._bundle.manifest.features
+        seen_by = _describe_setting(outcome.seen_by, features, outcome.describe_value())
+        return None if ratio is None else _Found(part, ratio, outcome.place, seen_by)
+
+    def _map(self, window: Sample, found: _Found) -> tuple[RatioMap, ...]:
+        ratio = found.ratio
+        return self._maps.features(
+            window.x, ratio.reference_weights, ratio.log_ratio_reference, window.counts
+        )
+
+    def _rank(
+        self, maps: Sequence[RatioMap], found: _Found, outside: Outside | None
+    ) -> tuple[tuple[str, float], ...]:
+        by_chance, _ = self._healthy_windows(found.place)
+        return rank_features(maps, by_chance, {outside.feature: -math.log(outside.p)} if outside else {})
 
     @cached_property
     def _known_faults(self) -> KnownFaults:
@@ -347,7 +386,8 @@ def _describe_setting(setting: Setting, features: Sequence[str], value: str) -> 
         return "seen in the nuisance parameters, which are not what was measured"
     if setting.feature is None:
         decorrelated = ", decorrelated" if setting.is_decorrelated else ""
-        return f"seen by a kernel of width {setting.width:.3g} of all features{decorrelated}"
+        of_all = f" of all features{decorrelated}" if len(features) > 1 else ""
+        return f"seen by a kernel of width {setting.width:.3g}{of_all}"
     name = features[setting.feature]
     if value:
         return f"seen in {name} alone: {value}"
@@ -381,12 +421,6 @@ def describe_likeness(likenesses: Sequence[Likeness], unlike: float, *, is_bound
     if is_bound:  # what the fault leaves unexplained is not known, only that it is not less than this
         return f"of the known faults most like {first.fault}; it may be unlike all"
     return f"looks like {first.fault}, {_percent(first.share)}"
-
-
-def _describe_rate(n_data: int, n_expected: float) -> str:
-    if abs(n_data - n_expected) < SURPRISING_RATE * math.sqrt(n_expected):
-        return ""
-    return f"{format_count(n_data, 'event')} where {n_expected:.0f} are expected"
 
 
 def describe_ranking(ranking: Sequence[tuple[str, float]]) -> str:
