@@ -426,6 +426,8 @@ def describe_likeness(likenesses: Sequence[Likeness], unlike: float, *, is_bound
 def describe_ranking(ranking: Sequence[tuple[str, float]]) -> str:
     """Name the features that carry half of the departure; `ranking` is that of `Explanation`."""
     if ranking[0][1] == 0:
+        if len(ranking) == 1:
+            return ""
         return "no feature departs by itself: see the pairs"
     n_named = int(np.searchsorted(np.cumsum([share for _, share in ranking]), 0.5)) + 1
     names = [name for name, _ in ranking[:n_named]]
