@@ -12,7 +12,7 @@ import pytest
 from dqm.events import Explanation, FloatArray, Likeness, Origin, RatioMap, Window, WindowCut
 from dqm.nplm import KernelTest
 from dqm.reference import Evaluator, Recipe, StoredBundle, calibrate, create_bundle
-from dqm.reference.explanation import departure, describe_likeness, rank_features
+from dqm.reference.explanation import departure, describe_likeness, describe_ranking, rank_features
 from dqm_collectors.chamber.conditions import Conditions
 from tests.reference.conftest import CHAMBER_FEATURES, CHAMBER_WINDOW, healthy_events, simulated
 
@@ -151,3 +151,9 @@ def test_few_events_far_out_are_placed_in_their_feature(calibrated: StoredBundle
             far = x.copy()
             far[:n, 0] = value
             assert explained(evaluator, far).ranking[0][0] == "a", (seed, value)
+
+
+def test_pairs_are_named_only_where_there_are_some() -> None:
+    assert "see the pairs" in describe_ranking([("a", 0.0), ("b", 0.0)])
+    assert describe_ranking([("a", 0.0)]) == ""
+    assert describe_ranking([("a", 1.0)]) == "departs mostly in a (100 %)"
