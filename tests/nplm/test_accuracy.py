@@ -132,7 +132,7 @@ def test_a_window_is_fitted_with_no_more_remote_functions_than_it_has_remote_eve
         of_window = functions.sum(0, keepdim=True) if loss == "likelihood" else functions
         b = torch.from_numpy(rng.normal(size=axis.values.shape[1]))
         a = axis.rotate_back(b, functions.shape[1])
-        # the transform of nearly redundant kernels enlarges their last digits, which differ between processors
+        # the transform of nearly redundant kernels enlarges last digits, which differ between processors
         rounding = 1e-6 * float(functions.norm() * a.norm())
         assert (of_window @ a).numpy() == pytest.approx((axis.values @ b).numpy(), rel=0.0, abs=rounding)
         assert float(a @ a) == pytest.approx(float(b @ b), rel=1e-9)
