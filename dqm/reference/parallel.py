@@ -21,7 +21,7 @@ from dqm.reference.statistic import (
     Outcome,
     PreparedStatistic,
     find_statistic,
-    prepare_for_split,
+    prepare_for_splits,
     prepare_statistic,
     resize,
 )
@@ -266,9 +266,10 @@ def _from_pool(bundle: StoredBundle, works: Sequence[ToyWork]) -> Callable[[Chun
 def _from_splits(bundle: StoredBundle, work: ToyWork, first: int, size: int) -> list[Outcome]:
     """Test toys of fresh splits, each against its own reference."""
     found: list[Outcome] = []
+    prepare = prepare_for_splits(bundle, work.kind)
     for toy in range(first, first + size, work.per_split):
         reference, centers, pool = split_events(bundle, work.seed, toy // work.per_split)
-        test = prepare_for_split(bundle, work.kind, reference, centers)
+        test = prepare(reference, centers)
         source = ToySource(bundle, work.kind, work.truth, pool)
         found += _test(test, source, work.seed, range(toy, min(toy + work.per_split, first + size)))
     return found

@@ -29,7 +29,7 @@ from dqm.reference.manifest import WindowKind
 from dqm.reference.parallel import evaluate_toys
 from dqm.reference.processes import Workers
 from dqm.reference.splits import ordered_in
-from dqm.reference.statistic import Outcome, find_statistic, prepare_for_split
+from dqm.reference.statistic import Outcome, find_statistic, prepare_for_splits
 from dqm.reference.stored_bundle import StoredBundle
 from dqm.reference.toys import NOMINAL, Toy, ToySource, largest_window
 
@@ -212,7 +212,7 @@ class BlockWork:
         others = functools.reduce(merge, [part for number, part in enumerate(parts) if number != block])
         reference, pool = others.split([bundle.manifest.n_reference], rng, ordered_in(bundle.manifest))
         n_centers = min(len(bundle.centers), len(reference.x))
-        test = prepare_for_split(bundle, self.kind, reference, reference.choose_rows(n_centers, rng))
+        test = prepare_for_splits(bundle, self.kind)(reference, reference.choose_rows(n_centers, rng))
         source = ToySource(bundle, self.kind, NOMINAL, pool)
         seed = int(rng.integers(2**32))
         toys = [source.throw(seed, number) for number in range(self.plan.n_toys)]

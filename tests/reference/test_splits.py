@@ -91,7 +91,13 @@ def test_a_split_divides_all_events_anew(short: StoredBundle) -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "per_split"),
-    [((200, 5000, 45_000), 0), ((200, 750, 750), 3), ((500, 2000, 3000), 5), ((500, 500, 10_000), 0)],
+    [
+        ((200, 5000, 45_000), 0),
+        ((200, 750, 750), 3),
+        ((500, 2000, 3000), 6),
+        ((50, 500, 500), 10),
+        ((500, 500, 10_000), 0),
+    ],
 )
 def test_the_size_of_the_pool_decides(sizes: tuple[int, int, int], per_split: int) -> None:
     chosen = choose_origin(*sizes)
