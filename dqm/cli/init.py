@@ -273,6 +273,7 @@ def _make(
     processes: int | None,
 ) -> None:
     """Write everything, then calibrate. Mistakes are found before the calibration, which takes minutes."""
+    from dqm.reference.splits import most_of_splits
     from dqm.service.installation import build_reference, check_installation, count_toys, write_configuration
 
     write_configuration(place.folder, layout, detector, windows)
@@ -287,6 +288,7 @@ def _make(
                 window=windows.expected_of(one.chamber),
                 cut=windows.cut,
                 n_toys=n_toys,
+                most_of_splits=most_of_splits(n_toys) if toys is None else None,
                 workers=workers,
                 showing=progress_bar,
             )

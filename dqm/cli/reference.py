@@ -93,10 +93,11 @@ def calibrate(
     """Throw healthy toys and add their null table; continues after an interruption."""
     from dqm.reference import StoredBundle, WindowRange, calibrate_range, origin_of, origin_remark
     from dqm.reference import calibrate as calibrate_bundle
+    from dqm.reference.splits import most_of_splits
     from dqm.reference.window_range import sizes_of
 
     bundle = StoredBundle.read(path)  # a `Bundle` could evaluate: that takes torch
-    toys = _choose_toys(path, toys, config)
+    n_toys = _choose_toys(path, toys, config)
     low, high = _read_sizes(window)
     kind = kind_of(bundle, high, cut, free)
     window_range = None
@@ -107,18 +108,25 @@ def calibrate(
     chosen = origin_of(bundle, kind.n_expected, origin)
     with (
         open_workers(processes, scheduler, ship=ship) as workers,
-        progress_bar("toys", toys) as progress,
+        progress_bar("toys", n_toys) as progress,
     ):
         say(f"{path}: {chosen.reason}")
         seed = bundle.manifest.seed if seed is None else seed
         if window_range is None:
             calibrated = calibrate_bundle(
-                bundle, toys, kind=kind, seed=seed, origin=origin, workers=workers, progress=progress
+                bundle,
+                n_toys,
+                kind=kind,
+                seed=seed,
+                origin=origin,
+                most_of_splits=most_of_splits(n_toys) if toys is None else None,
+                workers=workers,
+                progress=progress,
             )
         else:
             calibrated, midpoints = calibrate_range(
                 bundle,
-                toys,
+                n_toys,
                 window_range=window_range,
                 seed=seed,
                 origin=origin,
@@ -129,8 +137,11 @@ def calibrate(
         print_table(_midpoints(midpoints))
     say(f"{path}: bundle {calibrated.identifier}, calibrated from {bundle.identifier}")
     entry = calibrated.null_entry(kind)
-    if entry is not None and entry.per_split and not chosen.per_split:
-        say(f"{path}: single events count for more than was assumed, so toys are of fresh splits of the run")
+    if window_range is None and entry is not None and entry.per_split:
+        if not chosen.per_split:
+            say(f"{path}: single events count for more than assumed: toys are of fresh splits of the run")
+        if entry.toys.shape[0] < n_toys:
+            say(f"{path}: {entry.toys.shape[0]} toys: fresh splits take longer; --toys {n_toys} throws all")
     if not bundle.manifest.is_of_channels:
         say(f"{path}: p uncertain by {_uncertainty(calibrated, kind):.2f} sigma because the run is finite")
     remark = origin_remark(calibrated, kind)

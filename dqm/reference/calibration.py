@@ -30,6 +30,7 @@ def calibrate(
     kind: WindowKind,
     seed: int,
     origin: OriginName = "auto",
+    most_of_splits: int | None = None,
     n_processes: int | None = None,
     workers: Workers | None = None,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
@@ -51,6 +52,8 @@ def calibrate(
         Seed of the toys.
     origin : {"auto", "pool", "splits"}
         What toys are made of, see `dqm.reference.splits`.
+    most_of_splits : int, optional
+        Most toys of the finished table if they are of fresh splits.
     n_processes : int, optional
         Parallel processes, one core each; the cores of the machine by default.
     workers : Workers, optional
@@ -80,6 +83,8 @@ def calibrate(
     ToySource(bundle, kind)  # refuses a pool that is too small
     workers = workers or Processes(n_processes)
     per_split = _choose_splits(bundle, kind, n_toys, seed, origin, workers, progress)
+    if per_split and most_of_splits is not None:
+        n_toys = min(n_toys, most_of_splits)
     known = bundle.null_entry(kind)
     is_same = known is not None and (known.seed, known.kind.n_expected, known.per_split) == (
         seed,

@@ -33,6 +33,7 @@ __all__ = [
     "ToyOrigin",
     "choose_origin",
     "choose_reference_size",
+    "most_of_splits",
     "ordered_in",
     "origin_of",
     "refuse_hopeless",
@@ -57,6 +58,10 @@ WINDOWS_IN_REFERENCE = 10
 WINDOWS_PER_SPLIT = 10
 """Most toys of one split. Preparing the test is most of a split's cost; toys of one split are alike, by a
 correlation of 0.02 to 0.04 in the tail, so ten say as much as eight from splits of their own."""
+
+
+MANY_OF_SPLITS = 20_000
+"""Toys of fresh splits with which p at a usual threshold owes less to their luck than to the finite run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +247,14 @@ def uncertainty_of(manifest: Manifest, entry: NullTableEntry) -> tuple[float, st
     if entry.per_split:
         return split_offset(n, manifest.n_reference), "reference"
     return pool_offset(n, manifest.n_pool, manifest.n_reference, entry.linear_share), "pool"
+
+
+def most_of_splits(n_ample: int) -> int:
+    """Give the toys of fresh splits that are thrown where `n_ample` toys would be, unless they are asked for.
+
+    They take minutes where toys from the pool take seconds. A tenth, at least, still supports the threshold.
+    """
+    return min(n_ample, max(MANY_OF_SPLITS, n_ample // 10))
 
 
 def ordered_in(manifest: Manifest) -> list[bool]:

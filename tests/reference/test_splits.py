@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from dqm.alarm import ample_toys, smallest_supported_p
 from dqm.errors import InputError
 from dqm.events import WindowCut
 from dqm.nplm import KernelTest
@@ -31,7 +32,14 @@ from dqm.reference import (
     validate,
 )
 from dqm.reference.calibration import origin_remark
-from dqm.reference.splits import choose_origin, choose_reference_size, refuse_sizes, split_events
+from dqm.reference.splits import (
+    OriginName,
+    choose_origin,
+    choose_reference_size,
+    most_of_splits,
+    refuse_sizes,
+    split_events,
+)
 from tests.reference.conftest import RECIPE, healthy_events
 
 SHORT = replace(RECIPE, n_reference=200, centers=60)
@@ -132,6 +140,24 @@ def test_how_much_single_events_count_for_decides_where_the_size_of_the_pool_doe
     assert not list(done.path.glob("toys-*")), "toys that were tried are not left behind"
     asked = calibrate(bundle, 200, kind=bundle.manifest.kind, seed=1, origin="pool", workers=Processes(1))
     assert not asked.manifest.null[0].per_split
+
+
+def test_fewer_toys_are_of_fresh_splits_where_that_is_allowed(short: StoredBundle) -> None:
+    def n_toys(origin: OriginName) -> int:
+        done = calibrate(
+            short, 150, kind=kind(60.0), seed=1, origin=origin, most_of_splits=100, workers=Processes(1)
+        )
+        return done.manifest.null[0].toys.shape[0]
+
+    assert (n_toys("splits"), n_toys("pool")) == (100, 150)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "n_toys"), [(0.01, 10_000), (0.0015, 20_000), (1e-4, 100_000), (2e-5, 500_000)]
+)
+def test_the_toys_of_fresh_splits_support_the_threshold(threshold: float, n_toys: int) -> None:
+    assert most_of_splits(ample_toys(threshold)) == n_toys
+    assert smallest_supported_p(n_toys) <= threshold
 
 
 def test_windows_that_no_table_holds_for_are_refused_with_advice(tmp_path: Path) -> None:

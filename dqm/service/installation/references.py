@@ -103,6 +103,7 @@ def build_reference(
     window: float,
     cut: WindowCut,
     n_toys: int,
+    most_of_splits: int | None,
     workers: Workers,
     showing: Showing,
 ) -> CertificateStatus:
@@ -120,6 +121,8 @@ def build_reference(
         What closes the windows.
     n_toys : int
         Toys of the null table.
+    most_of_splits : int or None
+        Most of them if they are of fresh splits.
     workers : Workers
         Who throws the toys.
     showing : callable
@@ -143,7 +146,15 @@ def build_reference(
     bundle = _open_or_create(run.events, recipe, path)
     kind = bundle.manifest.kind
     with showing(f"{path.stem}: toys", n_toys) as progress:
-        bundle = calibrate(bundle, n_toys, kind=kind, seed=SEED, workers=workers, progress=progress)
+        bundle = calibrate(
+            bundle,
+            n_toys,
+            kind=kind,
+            seed=SEED,
+            most_of_splits=most_of_splits,
+            workers=workers,
+            progress=progress,
+        )
     status = find_certificate(path, bundle.manifest)
     if status.certificate is None:
         threshold = Budget.of(1, 1.0, 60.0).thresholds.p_threshold
