@@ -278,7 +278,10 @@ def _make(
 
     write_configuration(place.folder, layout, detector, windows)
     n_toys = toys or count_toys(len(layout.streams), windows.per_hour or USUAL_PER_HOUR)
-    say(f"windows of {windows.n_events:g} events, {n_toys} toys; after Ctrl-C the same command continues")
+    most = n_toys if toys else most_of_splits(n_toys)
+    fewer = f" ({most} if they are of fresh splits)" if most < n_toys else ""
+    sizes = f"windows of {windows.n_events:g} events, {n_toys} toys{fewer}"
+    say(f"{sizes}; after Ctrl-C the same command continues")
     with open_workers(processes, None, ship=False) as workers:
         for one in found.chambers:
             stream = layout.streams[one.chamber]
@@ -288,7 +291,7 @@ def _make(
                 window=windows.expected_of(one.chamber),
                 cut=windows.cut,
                 n_toys=n_toys,
-                most_of_splits=most_of_splits(n_toys) if toys is None else None,
+                most_of_splits=most,
                 workers=workers,
                 showing=progress_bar,
             )

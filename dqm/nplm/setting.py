@@ -62,8 +62,8 @@ LEAST_RIDGE = 0.05
 """Smallest penalty of these, times the events of the reference: with a smaller one, single events far from
 those of a small reference decide. It does not raise a penalty beyond `LARGEST_RAISED`."""
 
-LARGEST_RAISED = 1e-3
-"""Half of `SMOOTH_PENALTY`: a kernel for peaks stays one, however small the reference is."""
+LARGEST_RAISED = 0.5 * SMOOTH_PENALTY
+"""A kernel for peaks stays one, however small the reference is."""
 
 FEATURE_QUANTILES = (0.05, 0.5)
 """Widths of the kernels of one feature, likewise."""

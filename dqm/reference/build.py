@@ -205,9 +205,8 @@ class ChosenTest:
     def ordered_features(self) -> list[bool]:
         """Which features have an order; those that have none may be constant in a reference."""
         kinds = self.settings.get("kinds")
-        return ordered_features(
-            tuple(map(str, kinds)) if isinstance(kinds, tuple) else (), len(self.recipe.features)
-        )
+        given = [str(kind) for kind in kinds] if isinstance(kinds, tuple) else []
+        return ordered_features(given, len(self.recipe.features))
 
     def make(
         self, reference: Sample, centers: FloatArray, *, few_windows: bool | None = None
@@ -248,7 +247,7 @@ def choose_test(
         If no test can use the features, or the statistic refuses what is given.
     """
     kinds = _choose_kinds(recipe, sample)
-    ordered = [kind.is_ordered for kind in kinds.values()] if kinds else [True] * len(recipe.features)
+    ordered = ordered_features([str(kind) for kind in (kinds or {}).values()], len(recipe.features))
     reference, pool = sample.split([recipe.n_reference], rng, ordered)
     refuse_useless(reference.x, recipe.features, kinds)
     n_centers = _count_centers(recipe, len(np.unique(reference.x, axis=0)))

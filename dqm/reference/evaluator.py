@@ -33,7 +33,7 @@ from dqm.reference.manifest import NullTableEntry, WindowKind
 from dqm.reference.nan import compare_nan
 from dqm.reference.nuisances import taylor_model
 from dqm.reference.null import NullTable
-from dqm.reference.number_and_shape import Retest
+from dqm.reference.number_and_shape import Retest, make_retest
 from dqm.reference.outside import SHARE, Outside, OutsideTest
 from dqm.reference.statistic import (
     Outcome,
@@ -326,7 +326,9 @@ class Evaluator:
         p = scale.table.p_value(outcome.t)
         method = PMethod.BOUND if is_bound else p.method
         result = replace(result, p=p.p, p_low=p.low, p_high=p.high, p_method=method, z=p.z)
-        retest = self._retest(scale, sample, constraints.measured)
+        retest = make_retest(
+            self.bundle, scale.test, scale.kind, scale.table, sample, constraints.measured, self._device
+        )
         return Evaluation(_join(result, outside), (scale.explainer, sample, outcome, outside, retest))
 
     def _evaluate_finite(self, window: Window, policy: ReadingPolicy | None, min_events: int) -> Evaluation:
@@ -348,26 +350,6 @@ class Evaluator:
             remarks = (*remarks, f"the shape is tested without {told}")
         result = replace(evaluation.result, n_data=len(x), nan=found, remarks=remarks)
         return replace(evaluation, result=result)
-
-    def _retest(self, scale: _Scale, sample: Sample, measured: Mapping[str, float]) -> Retest | None:
-        """Give what tests a window as one of another expected size; None if it is cut by count."""
-        kind = scale.kind
-        if kind.cut is WindowCut.COUNT:
-            return None
-
-        def retest(factor: float) -> tuple[Outcome, float] | None:
-            other = kind.model_copy(update={"n_expected": factor * kind.n_expected})
-            test = resize(self.bundle, scale.test, other, self._device)
-            try:
-                outcome = test.evaluate(sample.x, auxiliary=measured, weights=sample.counts)
-            except InputError:
-                return None
-            is_usable = outcome.converged or is_lower_bound(outcome)
-            if not is_usable or not outcome.t >= scale.table.t_implausible:
-                return None
-            return outcome, scale.table.p_value(outcome.t).p
-
-        return retest
 
     def _find_scale(self, kind: WindowKind) -> _Scale | None:
         """Find what windows of a kind need, or make it from the calibrated sizes at both sides."""

@@ -7,15 +7,21 @@ the test is made again, with as many events expected as there are: it then sees 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from dqm.alarm import describe_number
+from dqm.errors import InputError
+from dqm.events import WindowCut
 from dqm.nplm import count_p_value
+from dqm.nplm.samples import Sample
+from dqm.reference.manifest import WindowKind
+from dqm.reference.null import NullTable
 from dqm.reference.outside import Outside
-from dqm.reference.statistic import Outcome
+from dqm.reference.statistic import Outcome, PreparedStatistic, is_lower_bound, resize
+from dqm.reference.stored_bundle import StoredBundle
 
-__all__ = ["NumberAndShape", "Retest", "separate"]
+__all__ = ["NumberAndShape", "Retest", "make_retest", "separate"]
 
 SURPRISING_P = 0.01
 """p of the number, and of the shape at that number, below which each is told. Of windows that depart in one
@@ -40,6 +46,52 @@ class NumberAndShape:
 
     number: str
     shape: Outcome | None
+
+
+def make_retest(
+    bundle: StoredBundle,
+    test: PreparedStatistic,
+    kind: WindowKind,
+    table: NullTable,
+    sample: Sample,
+    measured: Mapping[str, float],
+    device: str = "cpu",
+) -> Retest | None:
+    """Give what tests a window as one of another expected size; None if it is cut by count.
+
+    Parameters
+    ----------
+    bundle : StoredBundle
+        Whose test it is.
+    test : PreparedStatistic
+        Set up for windows of the kind.
+    kind : WindowKind
+        What the window is.
+    table : NullTable
+        Of this kind.
+    sample : Sample
+        The events, the reference's features.
+    measured : mapping of str to float
+        Measured value of each nuisance parameter that is not free.
+    device : str
+        As in `prepare_statistic`.
+    """
+    if kind.cut is WindowCut.COUNT:
+        return None
+
+    def retest(factor: float) -> tuple[Outcome, float] | None:
+        other = kind.model_copy(update={"n_expected": factor * kind.n_expected})
+        resized = resize(bundle, test, other, device)
+        try:
+            outcome = resized.evaluate(sample.x, auxiliary=measured, weights=sample.counts)
+        except InputError:
+            return None
+        is_usable = outcome.converged or is_lower_bound(outcome)
+        if not is_usable or not outcome.t >= table.t_implausible:
+            return None
+        return outcome, table.p_value(outcome.t).p
+
+    return retest
 
 
 def separate(

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from dqm.nplm import SeveralTest
 from dqm.reference import Evaluator, Processes, Recipe, calibrate, create_bundle
 from dqm.reference.features import choose_kinds
 from dqm.reference.processes import one_thread
+from tests.studies.kept_rows import complete, show
 
 Draw = Callable[[np.random.Generator, int], FloatArray]
 
@@ -188,20 +189,9 @@ def table_of_singles(rows: list[dict[str, Any]]) -> Iterator[str]:
 
 def compare_singles(output: Path, n_references: int, n_windows: int) -> None:
     """Go through references and cases, but for those that are done; write the table after each."""
-    kept = output / "feature_singles.jsonl"
-    rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    known = {(row["case"], row["number"]) for row in rows}
-    for number in range(n_references):
-        for case in CASES:
-            if (case, number) in known:
-                continue
-            with one_thread():
-                rows.append(judge_singles(case, number, n_windows))
-            with kept.open("a") as file:
-                file.write(json.dumps(rows[-1]) + "\n")
-            (output / "feature_singles.md").write_text("\n".join(table_of_singles(rows)) + "\n")
-            sys.stdout.write(f"reference {number}, {case}\n")
-            sys.stdout.flush()
+    parts = [(case, number) for number in range(n_references) for case in CASES]
+    judge = partial(judge_singles, n_windows=n_windows)
+    show(complete(output / "feature_singles.jsonl", parts, judge, table_of_singles))
 
 
 def main() -> None:

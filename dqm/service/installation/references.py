@@ -103,7 +103,7 @@ def build_reference(
     window: float,
     cut: WindowCut,
     n_toys: int,
-    most_of_splits: int | None,
+    most_of_splits: int,
     workers: Workers,
     showing: Showing,
 ) -> CertificateStatus:
@@ -121,7 +121,7 @@ def build_reference(
         What closes the windows.
     n_toys : int
         Toys of the null table.
-    most_of_splits : int or None
+    most_of_splits : int
         Most of them if they are of fresh splits.
     workers : Workers
         Who throws the toys.
